@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Run one of tools/*.py under Slurm, one process per GPU:
+#   bash tools/slurm.sh PARTITION JOB_NAME train projects/streamingrvos/configs/1b_stage1.py 16 [arguments ...]
+# GPUS_PER_NODE (8) and CPUS_PER_TASK (5) shape the request; SRUN_ARGS is passed to srun as it is.
+set -euo pipefail
+
+if [ "$#" -lt 5 ]; then
+    echo "usage: bash tools/slurm.sh PARTITION JOB_NAME train|test CONFIG NUM_GPUS [arguments ...]" >&2
+    exit 2
+fi
+partition=$1 job=$2 task=$3 config=$4 num_gpus=$5
+shift 5
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+per_node=${GPUS_PER_NODE:-8}
+[ "$num_gpus" -ge "$per_node" ] || per_node=$num_gpus
+python=${PYTHON:-python3}
+export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
+# shellcheck disable=SC2086  # SRUN_ARGS is a list of words on purpose
+exec srun --partition="$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$num_gpus" \
+    --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+    "$python" -u "$tools/$task.py" "$config" --launcher slurm "$@"
