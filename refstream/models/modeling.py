@@ -1,0 +1,132 @@
+"""The composite: MLLM + head + segmenter. A transformers model on the outside, so that folders travel."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from refstream.checkpoints.safe import load_state, load_strict
+from refstream.models.composite import SegComposite
+from refstream.registry import HEADS, MODELS, import_methods
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class RefStreamConfig(PretrainedConfig):
+    """What a RefStream folder's config.json holds: registered type names and sizes, never a module path.
+
+    Args:
+        mllm: ``type`` and ``config`` of the MLLM, with its options (``prompts``).
+        segmenter: ``type`` and ``config`` of the segmenter, with its options.
+        head: ``type`` of the head; its sizes follow from the two.
+        pipeline: ``type`` of the streaming pipeline (the method) and its keys.
+    """
+
+    model_type = "refstream"
+
+    def __init__(
+        self,
+        mllm: dict[str, Any] | None = None,
+        segmenter: dict[str, Any] | None = None,
+        head: dict[str, Any] | None = None,
+        pipeline: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.mllm = mllm or {}
+        self.segmenter = segmenter or {}
+        self.head = head or dict(type="SegTokenHead")
+        self.pipeline = pipeline or {}
+        super().__init__(**kwargs)
+
+
+class RefStreamModel(SegComposite, PreTrainedModel):
+    """MLLM, head and segmenter side by side; the methods' pipelines and learners drive them.
+
+    Args:
+        config: See ``RefStreamConfig``.
+        tokenizer: Tokenizer of the MLLM, or the folder that holds it.
+    """
+
+    config_class = RefStreamConfig
+
+    def __init__(self, config: RefStreamConfig, tokenizer: Any) -> None:
+        super().__init__(config)
+        self.mllm = MODELS.build(dict(copy.deepcopy(config.mllm), tokenizer=tokenizer))
+        self.segmenter = MODELS.build(copy.deepcopy(config.segmenter))
+        self.head = HEADS.build(
+            dict(config.head, hidden_size=self.mllm.hidden_size, prompt_dim=self.segmenter.prompt_dim)
+        )
+
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+        """Write config.json, model.safetensors and the tokenizer; ``load`` reads them back.
+
+        Args:
+            folder: Created if missing.
+            dtype: Storage type of floating weights; None keeps them.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = copy.deepcopy(self.config)
+        config.mllm = dict(config.mllm, config=self.mllm.config.to_dict(), prompts=self._prompt_options())
+        config.segmenter = dict(config.segmenter, config=self.segmenter.config.to_dict())
+        config.mllm.pop("init_word_embeddings_std", None)
+        config.save_pretrained(folder)
+        self.mllm.tokenizer.save_pretrained(folder)
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}
+        if dtype is not None:
+            state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+        partial = folder / (WEIGHTS_FILE + ".partial")
+        save_file(state, partial, metadata={"format": "pt"})
+        partial.replace(folder / WEIGHTS_FILE)
+        return folder
+
+    def _prompt_options(self) -> dict[str, Any]:
+        options = self.mllm.prompts.options()
+        options.pop("num_image_tokens")
+        return options
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:  # type: ignore[override]
+        """transformers' name for ``save``."""
+        self.save(save_directory)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *args: Any, **kwargs: Any) -> RefStreamModel:  # type: ignore[override]
+        """Load a RefStream folder strictly: every key must be there, none may be left over.
+
+        Args:
+            path: Folder written by ``save``.
+            dtype: (keyword) floating type of the weights in memory, float32 by default.
+            device: (keyword) default "cpu".
+
+        Raises:
+            FileNotFoundError: If config.json or the weights are missing.
+            ValueError: If keys are missing, left over or of another shape.
+        """
+        folder = Path(path)
+        import_methods()
+        config = kwargs.get("config") or RefStreamConfig.from_pretrained(folder)
+        with skip_init():
+            model = cls(config, folder)
+        state = load_state(folder)
+        load_strict(model, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, str(folder))
+        return model.to(kwargs.get("device", "cpu"), kwargs.get("dtype") or torch.float32).eval()
+
+
+@contextlib.contextmanager
+def skip_init() -> Iterator[None]:
+    """Build modules without drawing random weights that a checkpoint would overwrite at once."""
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        yield
+
+
+AutoConfig.register("refstream", RefStreamConfig)
+AutoModel.register(RefStreamConfig, RefStreamModel)
