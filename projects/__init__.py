@@ -1,0 +1,1 @@
+"""The methods. Import them as ``refstream_projects.<name>``, never as ``projects.<name>``: see README.md."""

@@ -1,0 +1,27 @@
+"""Tiny model, stage 3 of 4: the language model learns to point at what an expression means."""
+
+_base_ = [
+    "../../../configs/_base_/runtime.py",
+    "../../../configs/_base_/tiny_model.py",
+    "../../../configs/_base_/tiny_training.py",
+]
+
+max_iters = 2000
+model = dict(
+    type="TrainingModel",
+    model=_base_.composite,
+    learner=dict(type="PointingLearner"),
+    initialise=dict(),
+    sources=[
+        ("work_dirs/tiny_sam2/export", "segmenter.*"),
+        ("work_dirs/tiny_vision/export", "mllm.model.model.vision_tower.*"),
+        ("work_dirs/tiny_vision/export", "mllm.model.model.multi_modal_projector.*"),
+    ],
+    trainable=["mllm.*", "head.*"],
+)
+train_cfg = dict(max_iters=max_iters)
+train_dataloader = dict(dataset=dict(type="MiniRVOSStills", expressions=6))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.04, end=100, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=100, end=max_iters, eta_min=1e-5, by_epoch=False),
+]

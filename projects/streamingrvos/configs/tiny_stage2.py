@@ -1,0 +1,31 @@
+"""Tiny model, stage 4 of 4, second half: clips, with SER and the gate inside the training loop."""
+
+_base_ = [
+    "../../../configs/_base_/runtime.py",
+    "../../../configs/_base_/tiny_model.py",
+    "../../../configs/_base_/tiny_training.py",
+]
+
+max_iters = 500
+model = dict(
+    type="TrainingModel",
+    model=_base_.composite,
+    learner=dict(
+        type="StreamingRVOSLearner",
+        text_weight=0.1,
+        iou_weight=0.5,
+        gate=dict(type="RandomGate", probability=0.6),
+    ),
+    sources=[("work_dirs/tiny_stage1/export", "*")],
+)
+train_cfg = dict(max_iters=max_iters)
+train_dataloader = dict(batch_size=6, dataset=dict(type="MiniRVOSClips", seed=2, num_frames=4, expressions=4))
+optim_wrapper = dict(optimizer=dict(lr=3e-4))
+custom_hooks = [
+    dict(type="ExportHook", folder="pretrained/tiny/streamingrvos", dtype="float16"),
+    dict(type="ReferringProbeHook", interval=250),
+]
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.04, end=50, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=50, end=max_iters, eta_min=1e-6, by_epoch=False),
+]

@@ -1,0 +1,195 @@
+"""Learners that prepare the parts of a model trained from scratch, as released parts come prepared.
+
+The order: the segmenter on points and boxes, the vision tower on the words for what its tokens show, the language
+model on where the meant object is. Then a method's own learner trains all of it together. Layers that only serve
+here (``nn.Module`` members of a learner) are thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refstream.data.collate import ClipBatch
+from refstream.models.masks import mask_ious
+from refstream.registry import LEARNERS, LOSSES
+from refstream.structures import ImageFeatures, SegPrompt
+
+
+def truth_masks(batch: ClipBatch, side: int, device: torch.device) -> Tensor:
+    """(N, side, side) float32: the first frame of each mask, area-averaged."""
+    masks = torch.stack([mask[0] for mask in batch.masks]).to(device)
+    return F.adaptive_avg_pool2d(masks[:, None].float(), side)[:, 0]
+
+
+def take_images(features: ImageFeatures, index: Tensor) -> ImageFeatures:
+    """Features repeated so that row i is that of image ``index[i]``."""
+    position = features.position if features.position.shape[0] == 1 else features.position[index]
+    return ImageFeatures(features.embedding[index], tuple(m[index] for m in features.high_res), position)  # type: ignore[arg-type]
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """(N, h, w) masks -> (N, 4) x1, y1, x2, y2 in pixels, inclusive; masks must not be empty."""
+    across, down = masks.any(dim=1), masks.any(dim=2)
+    first = [m.float().argmax(1) for m in (across, down)]
+    last = [m.shape[1] - 1 - m.flip(1).float().argmax(1) for m in (across, down)]
+    return torch.stack((first[0], first[1], last[0], last[1]), dim=1).float()
+
+
+def random_pixels(masks: Tensor) -> Tensor:
+    """(N, h, w) masks -> (N, 1, 2) x, y of one pixel of each, drawn evenly."""
+    place = torch.multinomial(masks.flatten(1).float(), 1)
+    return torch.stack((place % masks.shape[2], place // masks.shape[2]), dim=-1).float()
+
+
+@LEARNERS.register_module()
+class PromptedMaskLearner:
+    """The segmenter on points and boxes. All candidates learn every mask.
+
+    With the usual loss on the best candidate only, a small model divides the objects among its candidates and
+    never reads the prompt.
+
+    Args:
+        mask_loss: Config of the mask loss.
+        mask_side: Resolution at which masks are compared.
+        iou_weight: Weight of |predicted IoU - true IoU|.
+        score_weight: Weight of the object score.
+        absent: Share of point prompts that lie on the background; they train the object score alone.
+    """
+
+    def __init__(
+        self,
+        mask_loss: dict[str, Any] | None = None,
+        mask_side: int = 64,
+        iou_weight: float = 1.0,
+        score_weight: float = 0.1,
+        absent: float = 0.1,
+    ) -> None:
+        self.mask_loss = LOSSES.build(mask_loss or dict(type="MaskLoss"))
+        self.mask_side = mask_side
+        self.iou_weight, self.score_weight, self.absent = iou_weight, score_weight, absent
+
+    def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
+        """Losses and the statistic ``iou`` of the chosen candidate."""
+        segmenter = model.segmenter
+        images = [clip[0] for clip in batch.frames]
+        features = segmenter.encode(segmenter.preprocess(images))
+        masks = truth_masks(batch, segmenter.image_size, features.embedding.device) > 0.5
+        seen = masks.flatten(1).any(1)
+        masks, index = masks[seen], batch.clip_index.to(masks.device)[seen]
+        prompt, present = self._prompts(masks, index)
+        prediction = segmenter.decode(take_images(features, index), prompt)
+        return self._compare(prediction, masks, present)
+
+    def _prompts(self, masks: Tensor, index: Tensor) -> tuple[SegPrompt, Tensor]:
+        if torch.rand(()) < 0.5:
+            return SegPrompt(box_xyxy=boxes_of(masks)), torch.ones(len(masks), dtype=torch.bool, device=masks.device)
+        covered = torch.zeros(int(index.max()) + 1, *masks.shape[1:], device=masks.device)
+        covered.index_add_(0, index, masks.float())
+        ground = covered[index] == 0
+        absent = (torch.rand(len(masks), device=masks.device) < self.absent) & ground.flatten(1).any(1)
+        points = random_pixels(torch.where(absent[:, None, None], ground, masks))
+        labels = torch.ones(len(masks), 1, dtype=torch.int64, device=masks.device)
+        return SegPrompt(points_xy=points, point_labels=labels), ~absent
+
+    def _compare(self, prediction: Any, masks: Tensor, present: Tensor) -> dict[str, Tensor]:
+        side, candidates = (self.mask_side, self.mask_side), prediction.candidate_iou.shape[1]
+        logits = F.interpolate(prediction.candidate_logits, side, mode="bilinear", align_corners=False)
+        target = F.interpolate(masks[:, None].float(), side, mode="area").expand_as(logits).flatten(0, 1)
+        losses = self.mask_loss(logits.flatten(0, 1), target, present.repeat_interleave(candidates))
+        true_iou = mask_ious(logits.detach().flatten(0, 1) > 0, target > 0.5).view(-1, candidates)
+        error = (prediction.candidate_iou - true_iou).abs().mean(1)
+        losses["loss_iou"] = self.iou_weight * (error * present).sum() / present.sum().clamp(min=1)
+        score = F.binary_cross_entropy_with_logits(prediction.object_score, present.float())
+        losses["loss_score"] = self.score_weight * score
+        chosen = true_iou.gather(1, prediction.candidate_iou.argmax(1, keepdim=True))[:, 0]
+        losses["iou"] = (chosen * present).sum() / present.sum().clamp(min=1)
+        return losses
+
+
+@LEARNERS.register_module()
+class VisualWordLearner(nn.Module):
+    """Vision tower and projector: every token says the words of what it covers.
+
+    Args:
+        words: The words; a sample's expressions name objects by them ("small red circle").
+        hidden_size: D of the MLLM.
+        least_cover: Share of a token's cell that an object must cover to count.
+    """
+
+    def __init__(self, words: Sequence[str], hidden_size: int, least_cover: float = 0.06) -> None:
+        super().__init__()
+        self.words = {word: i for i, word in enumerate(words)}
+        self.least_cover = least_cover
+        self.head = nn.Linear(hidden_size, len(words) + 1)
+
+    def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
+        """Binary losses for "an object is here" and, where one is, for each word."""
+        mllm = model.mllm
+        tokens = mllm.encode_images(mllm.preprocess([clip[0] for clip in batch.frames]))
+        said = self.head(tokens)
+        side = round(tokens.shape[1] ** 0.5)
+        cover = (truth_masks(batch, side, tokens.device) > self.least_cover).float().flatten(1)  # (N, tokens)
+        names = torch.zeros(len(cover), len(self.words), device=tokens.device)
+        for row, expression in enumerate(batch.expressions):
+            names[row, [self.words[word] for word in expression.split()]] = 1.0
+        index = batch.clip_index.to(tokens.device)
+        words = torch.zeros(*tokens.shape[:2], len(self.words), device=tokens.device)
+        words = words.index_add(0, index, cover[..., None] * names[:, None]).clamp(max=1)
+        here = words.amax(-1)
+        error = F.binary_cross_entropy_with_logits(said[..., 1:], words, reduction="none").sum(-1)
+        return {
+            "loss_here": F.binary_cross_entropy_with_logits(said[..., 0], here),
+            "loss_words": (error * here).sum() / here.sum().clamp(min=1) / 4,
+        }
+
+
+@LEARNERS.register_module()
+class PointingLearner(nn.Module):
+    """The language model: the [SEG] state points to the image tokens that show the object.
+
+    The prompt head learns to give what the segmenter's own prompt encoder gives for a point at its centre.
+
+    Args:
+        hidden_size: D of the MLLM.
+        width: Of the pointer.
+        text_weight: Weight of the token cross-entropy.
+        code_weight: Weight of the prompt head's error.
+    """
+
+    def __init__(
+        self, hidden_size: int, width: int = 64, text_weight: float = 0.1, code_weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(hidden_size, width), nn.Linear(hidden_size, width)
+        self.box = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 4))
+        self.text_weight, self.code_weight = text_weight, code_weight
+
+    def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
+        """Pointer, box, prompt and token losses."""
+        mllm = model.mllm
+        index = batch.clip_index.to(mllm.device)
+        tokens = model.encode_vision(batch.frames)[index]
+        chat = model.chat(batch.expressions)
+        output = mllm.forward_chat(chat, tokens)
+        states = model.seg_states(output, chat)
+        masks = truth_masks(batch, model.segmenter.image_size, tokens.device)
+        pointed = (self.key(tokens) * self.query(states)[:, None]).sum(-1) / self.query.out_features**0.5
+        cells = F.adaptive_avg_pool2d(masks[:, None], round(tokens.shape[1] ** 0.5)).flatten(1)
+        share = cells / cells.sum(1, keepdim=True).clamp(min=1e-6)
+        box = boxes_of(masks > 0.5)
+        centre = (box[:, :2] + box[:, 2:]) / 2
+        with torch.no_grad():
+            code = model.segmenter.embed_points(centre[:, None], torch.ones(len(centre), 1, device=centre.device))
+        given = model.head(states).embedding
+        scaled = torch.cat((centre, box[:, 2:] - box[:, :2]), dim=1) / masks.shape[-1]
+        return {
+            "loss_point": -(share * F.log_softmax(pointed, -1)).sum(-1).mean(),
+            "loss_box": 10 * (self.box(states).sigmoid() - scaled).abs().mean(),
+            "loss_code": self.code_weight * F.mse_loss(given, code),
+            "loss_text": self.text_weight * output.loss,
+        }
