@@ -1,0 +1,92 @@
+"""Intersection over union of masks, and its two averages over a data set: gIoU and cIoU.
+
+Source: LISA (CVPR 2024), section 5.1: gIoU is the mean of the images' IoUs, cIoU the sum of intersections
+over the sum of unions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+def check_masks(gt: np.ndarray, result: np.ndarray, void: np.ndarray | None = None) -> None:
+    """Raise ValueError unless all are non-empty (H, W) or (T, H, W) bool masks of one shape."""
+    for name, mask in (("gt", gt), ("result", result), ("void", void)):
+        if mask is None:
+            continue
+        if mask.dtype != bool or mask.ndim not in (2, 3) or mask.size == 0:
+            raise ValueError(
+                f"{name} must be a non-empty (H, W) or (T, H, W) bool mask, got {mask.shape} {mask.dtype}"
+            )
+        if mask.shape != gt.shape:
+            raise ValueError(
+                f"{name} has shape {mask.shape}, gt has {gt.shape}; resize logits before thresholding"
+            )
+
+
+def intersection_and_union(
+    gt: np.ndarray, result: np.ndarray, void: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of pixels in both and in either mask of each frame, leaving out void pixels.
+
+    Args:
+        gt: (H, W) or (T, H, W) bool.
+        result: Same shape, bool.
+        void: Same shape, bool, or None.
+
+    Returns:
+        Two int64 arrays of shape () or (T,).
+    """
+    check_masks(gt, result, void)
+    inter, union = gt & result, gt | result
+    if void is not None:
+        inter, union = inter & ~void, union & ~void
+    return _count(inter), _count(union)
+
+
+def mask_iou(gt: np.ndarray, result: np.ndarray, void: np.ndarray | None = None) -> np.ndarray:
+    """IoU of each frame, in [0, 1], shape () or (T,); 1 where the union is empty."""
+    inter, union = intersection_and_union(gt, result, void)
+    return np.where(union == 0, 1.0, inter / np.maximum(union, 1))
+
+
+@dataclass
+class IoUMeter:
+    """Collects pairs of masks; knows their gIoU and cIoU.
+
+    Attributes:
+        ious: IoU of each image so far.
+        inter: Sum of the intersections, in pixels.
+        union: Sum of the unions, in pixels.
+    """
+
+    ious: list[float] = field(default_factory=list)
+    inter: int = 0
+    union: int = 0
+
+    def add(self, gt: np.ndarray, result: np.ndarray) -> None:
+        """Take in (H, W) or (T, H, W) bool masks of one shape; every frame counts as an image."""
+        inter, union = intersection_and_union(gt, result)
+        self.ious += np.atleast_1d(mask_iou(gt, result)).tolist()
+        self.inter += int(inter.sum())
+        self.union += int(union.sum())
+
+    @property
+    def giou(self) -> float:
+        """Mean of the IoUs, in [0, 1]."""
+        if not self.ious:
+            raise ValueError("no masks were added, so there is no gIoU")
+        return float(np.mean(self.ious))
+
+    @property
+    def ciou(self) -> float:
+        """Sum of intersections over sum of unions, in [0, 1]; 1 when all masks are empty."""
+        if not self.ious:
+            raise ValueError("no masks were added, so there is no cIoU")
+        return 1.0 if self.union == 0 else self.inter / self.union
+
+
+def _count(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(np.count_nonzero(mask, axis=(-2, -1)))

@@ -1,0 +1,228 @@
+"""Every expression is checked against a second, slow reading of its *words* on the trajectories."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from refstream.synthetic.expressions import (
+    FAMILIES,
+    Meaning,
+    NounPhrase,
+    SceneFacts,
+    all_words,
+    meanings,
+    resolve,
+    target_of,
+    to_words,
+)
+from refstream.synthetic.minirvos import MiniRVOS
+from refstream.synthetic.scene import COLOURS, SHAPES, Background, Scene, SceneObject
+
+PLAIN = Background("plain", (50, 50, 50), (50, 50, 50), 0.1, False, 0)
+SIZE_WORDS = {"small": "small", "little": "small", "large": "large", "big": "large"}
+SIDES = {
+    "left of": lambda a, b: b[0] - a[0],
+    "right of": lambda a, b: a[0] - b[0],
+    "above": lambda a, b: b[1] - a[1],
+    "higher than": lambda a, b: b[1] - a[1],
+    "below": lambda a, b: a[1] - b[1],
+    "lower than": lambda a, b: a[1] - b[1],
+}
+EXTREMES = {
+    r"leftmost|on the left|furthest to the left": lambda c: c[0],
+    r"rightmost|on the right|furthest to the right": lambda c: -c[0],
+    r"topmost|at the top|highest": lambda c: c[1],
+    r"bottommost|at the bottom|lowest": lambda c: -c[1],
+}
+GOES = {
+    r"(moving to the|moves|going) left": (-1, 0),
+    r"(moving to the|moves|going) right": (1, 0),
+    r"(moving|moves|going) up": (0, -1),
+    r"(moving|moves|going) down": (0, 1),
+}
+
+
+def _named(text, scene):
+    """Ids of the objects that have every attribute word of the text."""
+    words = text.split()
+    return [
+        i
+        for i, obj in enumerate(scene.objects)
+        if all(obj.shape == w for w in words if w in SHAPES)
+        and all(obj.colour == w for w in words if w in COLOURS)
+        and all(obj.size == SIZE_WORDS[w] for w in words if w in SIZE_WORDS)
+    ]
+
+
+def read(text, scene):
+    """Ids of the objects the words hold for in every frame, and whether the rest is false in every frame."""
+    every = range(scene.num_frames)
+    where = [obj.centres for obj in scene.objects]
+    for words, gap in SIDES.items():
+        found = re.fullmatch(rf"(.*?) (?:to the )?{words} the (.*)", text)
+        if found:
+            (anchor,) = _named(found[2], scene)
+            ids = [i for i in _named(found[1], scene) if i != anchor]
+            gaps = {i: [gap(where[i][t], where[anchor][t]) for t in every] for i in ids}
+            true = [i for i in ids if min(gaps[i]) > 0]
+            return true, all(max(gaps[i]) < 0 for i in ids if i not in true)
+    found = re.fullmatch(r"(.*) (?:closest|nearest) to the (.*)", text)
+    if found:
+        (anchor,) = _named(found[2], scene)
+        ids = [i for i in _named(found[1], scene) if i != anchor]
+        return _first(ids, every, lambda i, t: math.dist(where[i][t], where[anchor][t]))
+    for pattern, (dx, dy) in GOES.items():
+        if re.search(pattern, text):
+            steps = {i: np.diff(where[i], axis=0) @ (dx, dy) for i in _named(text, scene)}
+            true = [i for i, s in steps.items() if (s > 0).all()]
+            return true, all((steps[i] <= 1e-9).all() for i in steps if i not in true)
+    still = {i: np.abs(np.diff(where[i], axis=0)).max(initial=0) for i in range(len(where))}
+    ids = _named(text, scene)
+    if re.search(r"stands still|does not move|motionless", text):
+        return [i for i in ids if still[i] < 1e-9], True
+    if re.search(r"moving|in motion", text):
+        return [i for i in ids if still[i] > 1e-9], True
+    for pattern, key in EXTREMES.items():
+        if re.search(pattern, text):
+            return _first(ids, every, lambda i, t, key=key: key(where[i][t]))
+    return ids, True
+
+
+def _first(ids, every, key):
+    winners = {min(ids, key=lambda i: key(i, t)) for t in every}
+    return sorted(winners), len(winners) == 1
+
+
+def _clips():
+    yield from MiniRVOS("train", seed=11, num_clips=60, max_expressions=12)
+    yield from MiniRVOS("test", seed=12, num_clips=60, max_expressions=12)
+    stills = MiniRVOS("val", seed=13)
+    yield from (stills.still(i, max_expressions=16) for i in range(60))
+
+
+def test_every_expression_means_its_target_alone_in_all_frames():
+    count = dict.fromkeys(FAMILIES, 0)
+    for clip in _clips():
+        for expression in clip.expressions:
+            found, decided = read(expression.text, clip.scene)
+            assert tuple(found) == expression.object_ids, (clip.id, expression.text)
+            assert decided, (clip.id, expression.text)
+            count[expression.family] += 1
+    assert min(count.values()) > 100
+
+
+def test_every_expression_needs_its_attribute_words():
+    """Without any one attribute word they no longer mean the target alone; and a look-alike is there."""
+    for clip in _clips():
+        for expression in clip.expressions:
+            target = clip.scene.objects[expression.object_ids[0]]
+            others = [obj for obj in clip.scene.objects if obj is not target]
+            assert any(obj.shape == target.shape or obj.colour == target.colour for obj in others)
+            head, rest = _split_anchor(expression.text)
+            for word in set(head.split()) & {*SHAPES, *COLOURS, *SIZE_WORDS}:
+                less = re.sub(rf"\b{word}\b", "object" if word in SHAPES else "", head) + rest
+                found, _ = read(less, clip.scene)
+                assert tuple(found) != expression.object_ids, (clip.id, expression.text, word)
+            if expression.family != "appearance":
+                assert len(_named(head, clip.scene)) > 1
+
+
+def _split_anchor(text):
+    sides = "to the left of|left of|to the right of|right of|above|higher than|below|lower than"
+    found = re.search(f" ({sides}|closest|nearest) ", text)
+    return (text[: found.start()], text[found.start() :]) if found else (text, "")
+
+
+def _scene(*objects):
+    made = [
+        SceneObject(shape, colour, size, 0.1, (0, 0, 0), np.array(centres, dtype=np.float64))
+        for shape, colour, size, centres in objects
+    ]
+    return Scene(1.0, 1.0, tuple(made), PLAIN)
+
+
+def _track(x, y, dx=0.0, dy=0.0, frames=6):
+    return [[x + dx * t, y + dy * t] for t in range(frames)]
+
+
+SCENE = _scene(
+    ("circle", "red", "small", _track(0.2, 0.2)),
+    ("circle", "blue", "small", _track(0.5, 0.5, dx=0.01)),
+    ("square", "red", "large", _track(0.8, 0.8, dx=-0.01)),
+    ("circle", "green", "large", _track(0.45, 0.8, dx=0.01, dy=0.01)),
+)
+CIRCLE, ANY = NounPhrase(shape="circle"), NounPhrase()
+
+
+@pytest.mark.parametrize(
+    ("meaning", "expected"),
+    [
+        (Meaning(CIRCLE), 0b1011),
+        (Meaning(NounPhrase("circle", "red")), 0b0001),
+        (Meaning(NounPhrase("square", "blue")), 0b0000),
+        (Meaning(CIRCLE, "extreme", "left"), 0b0001),
+        (Meaning(CIRCLE, "extreme", "right"), None),  # blue and green are too close
+        (Meaning(CIRCLE, "extreme", "down"), 0b1000),
+        (Meaning(CIRCLE, "side", "left", NounPhrase("square", "red")), 0b1011),
+        (Meaning(CIRCLE, "side", "up", NounPhrase("circle", "blue")), 0b0001),
+        (Meaning(CIRCLE, "side", "left", NounPhrase("circle", "blue")), None),  # green is hardly left of it
+        (Meaning(ANY, "side", "left", CIRCLE), None),  # which circle?
+        (Meaning(ANY, "nearest", "", NounPhrase("circle", "red")), 0b0010),
+        (Meaning(CIRCLE, "nearest", "", NounPhrase("square", "red")), None),  # green is hardly nearer
+        (Meaning(CIRCLE, "motion", "still"), 0b0001),
+        (Meaning(CIRCLE, "motion", "moving"), 0b1010),
+        (Meaning(CIRCLE, "motion", "right"), None),  # green moves aslant
+        (Meaning(NounPhrase(colour="red"), "motion", "left"), 0b0100),
+        (Meaning(NounPhrase(size="small"), "motion", "right"), 0b0010),
+    ],
+)
+def test_resolve(meaning, expected):
+    assert resolve(meaning, SceneFacts(SCENE)) == expected
+
+
+@pytest.mark.parametrize(
+    ("meaning", "target"),
+    [
+        (Meaning(NounPhrase("circle", "red")), 0),
+        (Meaning(NounPhrase("circle", "blue")), None),  # "circle" is not needed
+        (Meaning(NounPhrase(colour="blue")), 1),
+        (Meaning(NounPhrase(shape="square")), 2),
+        (Meaning(NounPhrase("circle", "red", "small")), None),  # "small" is not needed
+        (Meaning(NounPhrase("circle", size="large")), 3),
+        (Meaning(CIRCLE), None),  # three of them
+        (Meaning(CIRCLE, "motion", "still"), None),  # nothing else stands still
+        (Meaning(ANY, "motion", "still"), 0),
+    ],
+)
+def test_target_of(meaning, target):
+    assert target_of(meaning, SceneFacts(SCENE)) == target
+
+
+def test_a_still_has_no_motion():
+    scene = _scene(
+        ("circle", "red", "small", _track(0.2, 0.2, frames=1)), ("circle", "blue", "small", [[0.6, 0.6]])
+    )
+    assert meanings(SceneFacts(scene), "motion") == []
+
+
+def test_an_anchor_is_required():
+    with pytest.raises(ValueError, match="anchor"):
+        resolve(Meaning(CIRCLE, "side", "left"), SceneFacts(SCENE))
+
+
+def test_words_are_known():
+    rng = np.random.default_rng(0)
+    known = set(all_words())
+    facts = SceneFacts(SCENE)
+    used = set()
+    for _ in range(5):
+        for family in FAMILIES:
+            for meaning in meanings(facts, family):
+                used |= set(to_words(meaning, rng).split())
+    assert used <= known
+    assert known - used <= {*SHAPES, *COLOURS}
+    assert not any("{" in word or not word for word in known)
