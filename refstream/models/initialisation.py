@@ -31,7 +31,9 @@ def matched(query: nn.Linear, key: nn.Linear, num_heads: int, gain: float) -> No
 
 
 @torch.no_grad()
-def initialise_segmenter(segmenter: Sam2Segmenter, *, attention_gain: float = 2.4, patch_gain: float = 2.5) -> None:
+def initialise_segmenter(
+    segmenter: Sam2Segmenter, *, attention_gain: float = 2.4, patch_gain: float = 2.5
+) -> None:
     """Prepare a reduced SAM2 for training on prompts; in place.
 
     Args:

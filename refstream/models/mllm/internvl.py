@@ -261,7 +261,7 @@ class InternVL(nn.Module):
         if image_tokens is not None and expected:
             places = chat.image_positions[..., None].expand_as(embeds)
             embeds = embeds.masked_scatter(places, image_tokens.to(embeds.dtype))
-        if context is not None:
+        if context is not None and chat.context_positions.shape[1] > 0:
             embeds = _write_context(embeds, chat.context_positions, context, context_mask)
         return embeds
 
@@ -283,7 +283,8 @@ class InternVL(nn.Module):
         Args:
             chat: B dialogues on the model's device.
             image_tokens: (tiles, num_image_tokens, D) in reading order, or (B, tokens, D); None: pure text.
-            context: (B, K, D) or None. States that overwrite the K context slots (SER, StreamingRVOS 3.2).
+            context: (B, K, D) or None. States that overwrite the K context slots (SER, StreamingRVOS 3.2); a
+                prompt without such slots (Sa2VA) has no place for them and is run as it is.
             context_mask: (B,) or (B, K) bool or None. False keeps the learned placeholder (first frame).
             with_logits: Also return logits.
             with_loss: Also return the token loss; None means "while training".

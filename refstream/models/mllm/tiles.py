@@ -102,7 +102,7 @@ def _resize(
         return torch.from_numpy(np.array(resized)).to(device).permute(2, 0, 1).float() / 255
     if mode != "tensor":
         raise ValueError(f"mode must be 'tensor' or 'pil', got {mode!r}")
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None]
+    pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None]
     if pixels.shape[-2:] != (height, width):
         # uint8 on the CPU has its own fast kernel; elsewhere the arithmetic is float32
         source = pixels if pixels.device.type == "cpu" else pixels.float()
