@@ -32,7 +32,7 @@ $(REQUIREMENTS): requirements.txt requirements-nodeps.txt | $(PY)
 	@touch $@
 
 $(STAMP): $(REQUIREMENTS) setup.py
-	@rm -f $(VENV)/.installed+*
+	@rm -rf $(VENV)/.installed+* refstream.egg-info build/lib build/bdist.*  # what pip left would shadow the new
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -27,7 +27,7 @@ RANKS = (
     {"models", "data", "synthetic"},
     {"streaming"},
     {"evaluation"},
-    {"engine", "cli", "testing", "bench"},
+    {"engine", "cli", "testing", "__main__"},
 )
 RANK_OF = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 
@@ -53,7 +53,16 @@ UNSAFE_FLAGS = {("weights_only", False), ("trust_remote_code", True), ("allow_pi
 @cache
 def repository_files() -> tuple[str, ...]:
     """Files that git tracks or would track, relative to the root, sorted."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     return tuple(sorted({path for path in listed if path and (ROOT / path).is_file()}))
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from refstream.models.loading import load
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
-from refstream.registry import PIPELINES, import_methods
+from refstream.registry import PIPELINES, foreign_pipeline, import_methods
 from refstream.streaming.gates import RandomGate
 from refstream.streaming.session import StreamSession
 from refstream.streaming.timing import StreamTimer
@@ -120,13 +120,12 @@ class Arm:
     stage_ms: dict[str, float] = field(default_factory=dict)
 
 
-def build_model(which: str | Path, *, device: str, dtype: torch.dtype, pipeline: str) -> RefStreamModel:
+def build_model(which: str | Path, *, device: str | torch.device, dtype: torch.dtype) -> RefStreamModel:
     """``hundredth`` for random weights of a hundredth of the 1B model's cost, else a model folder."""
     if str(which) != "hundredth":
         return load(which, device=device, dtype=dtype)
-    import_methods()
     torch.manual_seed(0)
-    config = RefStreamConfig(**HUNDREDTH, pipeline=dict(type=pipeline))
+    config = RefStreamConfig(**HUNDREDTH, pipeline=foreign_pipeline("sa2va_chat"))
     model = RefStreamModel(config, build_tiny_tokenizer(all_words()))
     model.to(device, dtype).eval()  # type: ignore[arg-type]
     mllm = model.mllm
@@ -185,8 +184,7 @@ def arms_for(pipeline: str, presets: dict[str, dict[str, Any]]) -> list[Arm]:
 def bench_stream(
     model_path: str | Path = "hundredth",
     *,
-    pipeline: str = "StreamingRVOS",
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     size: tuple[int, int] = (480, 854),
     num_frames: int = 10,
@@ -196,7 +194,6 @@ def bench_stream(
 
     Args:
         model_path: Model folder, or "hundredth".
-        pipeline: Registered pipeline, for "hundredth".
         device: Where to run.
         dtype: Of the weights.
         size: (H, W) of the frames.
@@ -206,7 +203,8 @@ def bench_stream(
     Returns:
         JSON-serialisable rows, ratios (of medians of seconds per frame), and mask agreement.
     """
-    model = build_model(model_path, device=device, dtype=dtype, pipeline=pipeline)
+    model = build_model(model_path, device=device, dtype=dtype)
+    import_methods()
     name = model.config.pipeline["type"]
     presets = PIPELINES.get(name).presets
     clip = MiniRVOS("test", 0, 1, num_frames=num_frames, size=size)[0]

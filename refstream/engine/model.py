@@ -58,6 +58,9 @@ class TrainingModel(BaseModel):
         freeze_all_but(self.model, trainable)
         self.learner = build_learner(learner, self.model.mllm.hidden_size)
 
+    def init_weights(self) -> None:
+        """Nothing: weights are made or loaded by the constructor, and mmengine must not draw them anew."""
+
     def forward(self, batch: ClipBatch, mode: str = "loss") -> dict[str, Tensor]:
         """Losses and statistics of a batch; mmengine's other modes do not exist here.
 
@@ -65,7 +68,9 @@ class TrainingModel(BaseModel):
             ValueError: For another mode than "loss".
         """
         if mode != "loss":
-            raise ValueError(f"the training model computes losses only, not {mode!r}; evaluate an exported model")
+            raise ValueError(
+                f"the training model computes losses only, not {mode!r}; evaluate an exported model"
+            )
         return self.learner.losses(self.model, batch)
 
 
@@ -86,7 +91,9 @@ def load_part(model: nn.Module, folder: str | Path, pattern: str) -> None:
     Raises:
         ValueError: If nothing matches, or a matching name is missing in the model or of another shape there.
     """
-    state = {name: value for name, value in load_state(Path(folder)).items() if fnmatch.fnmatch(name, pattern)}
+    state = {
+        name: value for name, value in load_state(Path(folder)).items() if fnmatch.fnmatch(name, pattern)
+    }
     own = model.state_dict()
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     if not state or wrong:

@@ -87,7 +87,9 @@ class PromptedMaskLearner:
 
     def _prompts(self, masks: Tensor, index: Tensor) -> tuple[SegPrompt, Tensor]:
         if torch.rand(()) < 0.5:
-            return SegPrompt(box_xyxy=boxes_of(masks)), torch.ones(len(masks), dtype=torch.bool, device=masks.device)
+            return SegPrompt(box_xyxy=boxes_of(masks)), torch.ones(
+                len(masks), dtype=torch.bool, device=masks.device
+            )
         covered = torch.zeros(int(index.max()) + 1, *masks.shape[1:], device=masks.device)
         covered.index_add_(0, index, masks.float())
         ground = covered[index] == 0
@@ -113,39 +115,64 @@ class PromptedMaskLearner:
 
 @LEARNERS.register_module()
 class VisualWordLearner(nn.Module):
-    """Vision tower and projector: every token says the words of what it covers.
+    """Vision tower and projector: every token says the words of what it covers, and where that lies.
+
+    A word is said by likeness to its own (frozen) word embedding, so that image tokens and words come to live in
+    one space, as they do in released models; the language model can then find a word in the image at once.
 
     Args:
         words: The words; a sample's expressions name objects by them ("small red circle").
         hidden_size: D of the MLLM.
         least_cover: Share of a token's cell that an object must cover to count.
+        place_weight: Weight of the error of centre and size of what a token covers most.
     """
 
-    def __init__(self, words: Sequence[str], hidden_size: int, least_cover: float = 0.06) -> None:
+    def __init__(
+        self, words: Sequence[str], hidden_size: int, least_cover: float = 0.06, place_weight: float = 4.0
+    ) -> None:
         super().__init__()
         self.words = {word: i for i, word in enumerate(words)}
-        self.least_cover = least_cover
-        self.head = nn.Linear(hidden_size, len(words) + 1)
+        self.least_cover, self.place_weight = least_cover, place_weight
+        self.bias = nn.Parameter(torch.zeros(len(words)))
+        self.here, self.place = nn.Linear(hidden_size, 1), nn.Linear(hidden_size, 4)
 
     def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
-        """Binary losses for "an object is here" and, where one is, for each word."""
+        """Losses for "an object is here" and, where one is, for each word and for its box."""
         mllm = model.mllm
         tokens = mllm.encode_images(mllm.preprocess([clip[0] for clip in batch.frames]))
-        said = self.head(tokens)
+        ids = [mllm.tokenizer(f" {word}", add_special_tokens=False).input_ids for word in self.words]
+        names = mllm.word_embeddings.weight[[one[0] for one in ids]].detach()
+        said = tokens @ names.T / names.shape[1] ** 0.5 + self.bias
         side = round(tokens.shape[1] ** 0.5)
-        cover = (truth_masks(batch, side, tokens.device) > self.least_cover).float().flatten(1)  # (N, tokens)
-        names = torch.zeros(len(cover), len(self.words), device=tokens.device)
+        masks = truth_masks(batch, model.segmenter.image_size, tokens.device)
+        cover = F.adaptive_avg_pool2d(masks[:, None], side).flatten(1)  # (N, tokens)
+        index = batch.clip_index.to(tokens.device)
+        words, boxes, here = self._truth(batch, masks, cover, index, tokens.shape[:2])
+        error = F.binary_cross_entropy_with_logits(said, words, reduction="none").sum(-1)
+        away = (self.place(tokens).sigmoid() - boxes).abs().mean(-1)
+        count = here.sum().clamp(min=1)
+        return {
+            "loss_here": F.binary_cross_entropy_with_logits(self.here(tokens)[..., 0], here),
+            "loss_words": (error * here).sum() / count / 4,
+            "loss_place": self.place_weight * (away * here).sum() / count,
+        }
+
+    def _truth(
+        self, batch: ClipBatch, masks: Tensor, cover: Tensor, index: Tensor, shape: torch.Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, tokens, words) which words hold, (B, tokens, 4) box of the main object, (B, tokens) any object."""
+        names = cover.new_zeros(len(cover), len(self.words))
         for row, expression in enumerate(batch.expressions):
             names[row, [self.words[word] for word in expression.split()]] = 1.0
-        index = batch.clip_index.to(tokens.device)
-        words = torch.zeros(*tokens.shape[:2], len(self.words), device=tokens.device)
-        words = words.index_add(0, index, cover[..., None] * names[:, None]).clamp(max=1)
-        here = words.amax(-1)
-        error = F.binary_cross_entropy_with_logits(said[..., 1:], words, reduction="none").sum(-1)
-        return {
-            "loss_here": F.binary_cross_entropy_with_logits(said[..., 0], here),
-            "loss_words": (error * here).sum() / here.sum().clamp(min=1) / 4,
-        }
+        covered = (cover > self.least_cover).float()
+        words = cover.new_zeros(*shape, len(self.words))
+        words = words.index_add(0, index, covered[..., None] * names[:, None]).clamp(max=1)
+        box = boxes_of(masks > 0.5) / masks.shape[-1]
+        box = torch.cat(((box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]), dim=1)
+        most = cover.new_zeros(*shape).index_reduce(0, index, cover, "amax")
+        main = ((cover == most[index]) & (cover > 0)).float()
+        boxes = cover.new_zeros(*shape, 4).index_add(0, index, main[..., None] * box[:, None]).clamp(max=1)
+        return words, boxes, words.amax(-1)
 
 
 @LEARNERS.register_module()
@@ -173,7 +200,7 @@ class PointingLearner(nn.Module):
         """Pointer, box, prompt and token losses."""
         mllm = model.mllm
         index = batch.clip_index.to(mllm.device)
-        tokens = model.encode_vision(batch.frames)[index]
+        tokens = mllm.encode_images(mllm.preprocess([clip[0] for clip in batch.frames]))[index]
         chat = model.chat(batch.expressions)
         output = mllm.forward_chat(chat, tokens)
         states = model.seg_states(output, chat)
@@ -184,7 +211,9 @@ class PointingLearner(nn.Module):
         box = boxes_of(masks > 0.5)
         centre = (box[:, :2] + box[:, 2:]) / 2
         with torch.no_grad():
-            code = model.segmenter.embed_points(centre[:, None], torch.ones(len(centre), 1, device=centre.device))
+            code = model.segmenter.embed_points(
+                centre[:, None], torch.ones(len(centre), 1, device=centre.device)
+            )
         given = model.head(states).embedding
         scaled = torch.cat((centre, box[:, 2:] - box[:, :2]), dim=1) / masks.shape[-1]
         return {

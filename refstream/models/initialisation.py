@@ -56,13 +56,16 @@ def initialise_segmenter(
 
 
 @torch.no_grad()
-def initialise_mllm(mllm: InternVL, *, word_std: float = 1.0, attention_gain: float = 1.2) -> None:
+def initialise_mllm(
+    mllm: InternVL, *, word_std: float = 1.0, attention_gain: float = 1.2, language_gain: float = 1.0
+) -> None:
     """Prepare a tiny InternVL for training from scratch; in place.
 
     Args:
         mllm: With fresh weights.
         word_std: Standard deviation of word embeddings (transformers: 0.02, drowned by image tokens of scale 1).
         attention_gain: Of the matched projections of the vision tower; its positions start as sines.
+        language_gain: Of the matched projections of the language model; its heads must not share keys.
     """
     nn.init.normal_(mllm.word_embeddings.weight, std=word_std)
     tower = mllm.model.model.vision_tower
@@ -72,6 +75,9 @@ def initialise_mllm(mllm: InternVL, *, word_std: float = 1.0, attention_gain: fl
     tower.embeddings.position_embeddings[:, 1:] = 0.7 * sine_positions(side, width).to(patches.weight)
     for layer in tower.encoder.layer:
         matched(layer.attention.q_proj, layer.attention.k_proj, layer.attention.num_heads, attention_gain)
+    for block in mllm.model.model.language_model.layers:
+        heads = mllm.config.text_config.num_attention_heads
+        matched(block.self_attn.q_proj, block.self_attn.k_proj, heads, language_gain)
     projector = mllm.model.model.multi_modal_projector
     for linear in (projector.linear_1, projector.linear_2):
         nn.init.normal_(linear.weight, std=1.2 / math.sqrt(linear.in_features))

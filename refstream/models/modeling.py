@@ -64,6 +64,9 @@ class RefStreamModel(SegComposite, PreTrainedModel):
             dict(config.head, hidden_size=self.mllm.hidden_size, prompt_dim=self.segmenter.prompt_dim)
         )
 
+    def init_weights(self) -> None:
+        """Nothing: the parts drew their weights when they were built, and mmengine must not draw them again."""
+
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write config.json, model.safetensors and the tokenizer; ``load`` reads them back.
 

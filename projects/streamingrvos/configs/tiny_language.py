@@ -6,16 +6,15 @@ _base_ = [
     "../../../configs/_base_/tiny_training.py",
 ]
 
-max_iters = 2000
+max_iters = 1500
 model = dict(
     type="TrainingModel",
     model=_base_.composite,
     learner=dict(type="PointingLearner"),
     initialise=dict(),
     sources=[
+        ("work_dirs/tiny_vision/export", "mllm.*"),
         ("work_dirs/tiny_sam2/export", "segmenter.*"),
-        ("work_dirs/tiny_vision/export", "mllm.model.model.vision_tower.*"),
-        ("work_dirs/tiny_vision/export", "mllm.model.model.multi_modal_projector.*"),
     ],
     trainable=["mllm.*", "head.*"],
 )

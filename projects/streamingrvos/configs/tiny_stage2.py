@@ -14,7 +14,7 @@ model = dict(
         type="StreamingRVOSLearner",
         text_weight=0.1,
         iou_weight=0.5,
-        gate=dict(type="RandomGate", probability=0.6),
+        gate=dict(type="ConsistencyGate"),
     ),
     sources=[("work_dirs/tiny_stage1/export", "*")],
 )
@@ -23,6 +23,7 @@ train_dataloader = dict(batch_size=6, dataset=dict(type="MiniRVOSClips", seed=2,
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [
     dict(type="ExportHook", folder="pretrained/tiny/streamingrvos", dtype="float16"),
+    dict(type="JsonLinesHook"),
     dict(type="ReferringProbeHook", interval=250),
 ]
 param_scheduler = [

@@ -6,7 +6,7 @@ _base_ = [
     "../../../configs/_base_/tiny_training.py",
 ]
 
-max_iters = 2000
+max_iters = 1500
 model = dict(
     type="TrainingModel",
     model=_base_.composite,

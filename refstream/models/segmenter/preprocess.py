@@ -36,7 +36,7 @@ def _resize(image: np.ndarray, size: int, resize: str, device: torch.device) -> 
     """One image -> (3, size, size) float32 in [0, 255]."""
     if resize == "pil_bicubic" and image.shape[:2] != (size, size):
         image = np.asarray(Image.fromarray(image).resize((size, size)))
-    pixels = torch.tensor(image, device=device).permute(2, 0, 1).float()
+    pixels = torch.tensor(np.ascontiguousarray(image), device=device).permute(2, 0, 1).float()
     if pixels.shape[1:] == (size, size):
         return pixels
     return F.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False, antialias=True)[0]

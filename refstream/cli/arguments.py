@@ -1,0 +1,225 @@
+"""The options of every command. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def segment(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream segment``."""
+    parser.description = """\
+Segment what the expressions mean, frame by frame.
+
+Writes into --out:
+  overlay.mp4        the video with coloured masks; below each frame P_i (the mask's predicted IoU), P_c (its
+                     consistency with the frame before), whether and why the MLLM looked, and the latency
+  masks/ID/*.png     one 0/255 picture per frame and expression
+  events.jsonl       one line per frame and expression, masks as COCO RLE
+  contact_sheet.png  about twelve frames at a glance
+  summary.json       fps, latencies, MLLM calls per frame, ...
+"""
+    parser.epilog = """\
+examples:
+  refstream segment --video clip.mp4 --expression "the red circle"
+  refstream segment --video frames/ --expression "the dog" --expression "the man on the left" --max-side 720
+  refstream segment --video 0 --expression "the cup" --max-frames 300            (camera 0, 300 frames)
+  refstream segment --video rtsp://host/stream --expression "the van" --model pretrained/my_model
+  refstream segment --video clip.mp4 --expression "the cat" --gate every_k:5     (a look at every 5th frame)
+"""
+    parser.add_argument(
+        "--video",
+        required=True,
+        metavar="SOURCE",
+        help="video file, folder of frames, picture, camera number, or rtsp:// or http:// address",
+    )
+    parser.add_argument(
+        "--expression",
+        required=True,
+        action="append",
+        metavar="TEXT",
+        help="what to look for, in words; repeat it to look for several things at once",
+    )
+    _out(parser, "outputs/segment/<name of the video>")
+    _model(parser)
+    _stream(parser)
+
+
+def demo(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream demo``."""
+    parser.description = """\
+Without --video: render a clip of MiniRVOS as mp4, read that file back, segment it and score it.
+With --video and --expression: the same as `refstream segment`.
+"""
+    parser.add_argument("--video", metavar="SOURCE", help="your own; see `refstream segment --help`")
+    parser.add_argument("--expression", action="append", metavar="TEXT", help="what to look for; repeatable")
+    parser.add_argument("--clip", type=_count, default=0, metavar="N", help="clip of the MiniRVOS test split")
+    _out(parser, "outputs/demo")
+    _model(parser)
+    _stream(parser)
+
+
+def evaluate(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream eval``."""
+    parser.description = "Score a model on a benchmark; print a table and write it as JSON."
+    parser.epilog = """\
+examples:
+  refstream eval pretrained/tiny --benchmark minirvos --floors
+  refstream eval pretrained/tiny --benchmark minirvos --seed 7 --clips 20 --out outputs/eval/seed7.json
+"""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
+    parser.add_argument("--benchmark", default="minirvos", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--seed", type=_count, default=0, help="of the test split drawn, default 0")
+    parser.add_argument("--clips", type=_positive, default=50, metavar="N", help="default: %(default)s")
+    parser.add_argument("--frames", type=_positive, default=24, metavar="T", help="per clip, default 24")
+    parser.add_argument("--floors", action="store_true", help="also score what needs no understanding")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    _device(parser)
+    _gate(parser)
+
+
+def train(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream train``."""
+    parser.description = "Train what a config describes; the result is a model folder in the work directory."
+    parser.epilog = """\
+examples:
+  refstream train projects/METHOD/configs/NAME.py
+  refstream train CONFIG --cfg-options train_cfg.max_iters=10 --work-dir work_dirs/try
+  bash tools/dist.sh train CONFIG 4                          (four GPUs)
+"""
+    parser.add_argument("config", metavar="CONFIG", help="config file")
+    parser.add_argument("--work-dir", metavar="FOLDER", help="default: work_dirs/<name of the config>")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="replace values of the config")
+
+
+def convert(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream convert``."""
+    parser.description = (
+        "Load a released Sa2VA-family export or a RefStream folder, and save it as the latter."
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder with config.json")
+    parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        default="bfloat16",
+        help="of the stored weights, default bfloat16",
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing")
+
+
+def bench(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream bench``."""
+    parser.description = """\
+Milliseconds per frame of RefStream and of a re-enactment of the released loop: same process, same weights,
+same frames, alternating rounds, medians.
+"""
+    parser.add_argument("what", choices=["stream"], help="what to measure")
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="default: random weights at 1/100 of the 1B model's cost"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--frames", type=_positive, default=10, metavar="T", help="per round, default 10")
+    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--size", type=_size, default=(480, 854), metavar="HxW", help="default: 480x854")
+    parser.add_argument("--quiet", action="store_true", help="no table")
+    _device(parser)
+
+
+def data(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream data``."""
+    parser.description = """\
+Write clips of MiniRVOS in the layout of Ref-YouTube-VOS (meta_expressions.json, JPEGImages, Annotations),
+each clip also as videos/ID.mp4. A development benchmark: not to be quoted as a result on real data.
+"""
+    parser.add_argument("name", choices=["minirvos"], help="what to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="test")
+    parser.add_argument("--seed", type=_count, default=0)
+    parser.add_argument("--clips", type=_positive, default=10, metavar="N")
+    parser.add_argument("--frames", type=_positive, default=24, metavar="T")
+    parser.add_argument("--size", type=_positive, default=128, help="side in pixels")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _out(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default: {default}")
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="a RefStream folder or a released Sa2VA-family export; default: the embedded tiny model, "
+        "which knows coloured shapes only",
+    )
+    which.add_argument(
+        "--random-init",
+        metavar="SIZES",
+        help="no weights: random ones of a real size, such as internvl2_5-1b+sam2.1-large",
+    )
+    _device(group)
+    _gate(group)
+    group.add_argument("--seed", type=_count, default=0, help="of everything random, default 0")
+
+
+def _device(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    group.add_argument(
+        "--dtype",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        default="auto",
+        help="of the weights; auto: bfloat16 on a GPU, else float32",
+    )
+
+
+def _gate(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--gate",
+        metavar="GATE",
+        help="when the MLLM looks again: omcp (mask unsure or jumped), always, first, every_k:K, random:P, "
+        "lagged; default: the model's own",
+    )
+    group.add_argument("--tau1", type=float, help="omcp: lowest P_i that is trusted")
+    group.add_argument("--tau2", type=float, help="omcp: lowest P_c that is trusted")
+
+
+def _stream(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("video")
+    group.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    group.add_argument("--max-side", type=_positive, metavar="PX", help="shrink frames to this longer side")
+    group.add_argument("--fps", type=float, help="rate of a folder of frames, default 24")
+    group.add_argument(
+        "--on-error",
+        choices=["raise", "skip"],
+        default="raise",
+        help="damaged frames: stop with what there is (raise), or leave them out (skip)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no notes, no table")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {value}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be HxW, such as 480x854, got {text!r}")
+    return _positive(height), _positive(width)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
+    return value

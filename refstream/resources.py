@@ -1,0 +1,52 @@
+"""Where the files that come with RefStream are: in a checkout, or inside the installed package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from refstream.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+TINY_FOLDERS = (_PACKAGE.parent / "pretrained" / "tiny", _PACKAGE / "pretrained" / "tiny")
+"""Candidates for the embedded weights: of a checkout, of an installation."""
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder that holds config.json: ``path`` itself, or the only such folder in it.
+
+    Raises:
+        UserError: there is none, or there are several to choose from.
+    """
+    path = Path(path)
+    if (path / "config.json").is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"no model folder at {path}; expected a folder with config.json")
+    inside = sorted(file.parent for file in path.glob("*/config.json"))
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        names = ", ".join(str(folder) for folder in inside)
+        raise UserError(f"{path} holds several models; choose one of {names}")
+    raise UserError(f"{path} is not a model folder: it has no config.json")
+
+
+def default_model_path() -> Path:
+    """The embedded tiny model.
+
+    Raises:
+        UserError: it is not there, as in a checkout before ``make tiny``.
+    """
+    for folder in TINY_FOLDERS:
+        if any(folder.glob("*/config.json")):
+            return model_folder(folder)
+    raise UserError(
+        f"the embedded model is missing (looked in {TINY_FOLDERS[0]}); "
+        "rebuild it with `make tiny`, or name a model folder"
+    )
+
+
+def is_embedded(path: str | Path) -> bool:
+    """Whether ``path`` lies in the folder of the embedded weights."""
+    resolved = Path(path).resolve()
+    return any(folder == resolved or folder in resolved.parents for folder in TINY_FOLDERS)

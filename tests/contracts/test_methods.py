@@ -1,0 +1,279 @@
+"""What every method keeps, whoever wrote it: run over each installed method and over the template.
+
+A method's pipelines are the classes that its package registers; each must build from a model alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from refstream_projects._template import TemplatePipeline
+
+from refstream.models.loading import load
+from refstream.models.mllm.tokenizer import build_tiny_tokenizer
+from refstream.models.modeling import RefStreamConfig, RefStreamModel
+from refstream.registry import ENTRY_POINT_GROUP, PIPELINES, import_methods, method_names
+from refstream.streaming.session import StreamSession
+from refstream.structures import Frame, StreamEvent
+from refstream.testing import FakeModel, moving_square_video
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "refstream_projects"
+METHODS = [*import_methods(), "_template"]
+EXPRESSIONS = ["the red square", "the blue square"]
+CONTROLS = [{}, {"gate": {"type": "EveryKGate", "k": 3}}, {"gate": {"type": "EveryFrameGate"}}]
+
+
+def pipelines_of(method: str) -> list[str]:
+    """Names of the pipelines that a method registers."""
+    importlib.import_module(f"{PACKAGE}.{method}")
+    home = f"{PACKAGE}.{method}."
+    return sorted(
+        name for name, kind in PIPELINES.module_dict.items() if f"{kind.__module__}.".startswith(home)
+    )
+
+
+def takes(kind: str, keys: dict[str, Any]) -> bool:
+    return set(keys) <= set(inspect.signature(PIPELINES.get(kind)).parameters)
+
+
+CASES = [
+    pytest.param(dict(keys, type=kind), id=f"{kind}-{keys.get('gate', {}).get('type', 'default')}")
+    for method in METHODS
+    for kind in pipelines_of(method)
+    for keys in CONTROLS
+    if takes(kind, keys)
+]
+
+
+def run(config: dict[str, Any], frames: list[Frame], expressions: list[str]) -> list[StreamEvent]:
+    session = StreamSession(FakeModel().pipeline(**config))
+    session.open(expressions)
+    return [event for frame in frames for event in session.step(frame)] + session.close()
+
+
+def answers(events: list[StreamEvent]) -> dict[tuple[str, int], tuple]:
+    """What the events say, without the clock."""
+    return {
+        (e.query_id, e.frame_index): (
+            None if e.mask is None else e.mask.tobytes(),
+            e.text,
+            e.pred_iou,
+            e.consistency,
+            e.object_score,
+            e.invoked_mllm,
+            e.reason,
+        )
+        for e in events
+    }
+
+
+def size_of(value: Any) -> int:
+    """Elements of all tensors and arrays, and items of all containers, that a state holds."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        # A view keeps the whole storage alive: count that, not the view.
+        return value.untyped_storage().nbytes() if isinstance(value, torch.Tensor) else value.nbytes
+    if isinstance(value, dict):
+        return len(value) + sum(map(size_of, value.values()))
+    if isinstance(value, str | bytes):
+        return len(value)
+    try:
+        items = list(value)
+    except TypeError:
+        return sum(map(size_of, vars(value).values())) if hasattr(value, "__dict__") else 1
+    return len(items) + sum(map(size_of, items))
+
+
+# ---------------------------------------------------------------- discovery
+
+
+def test_every_folder_is_an_entry_point():
+    folders = sorted(path.parent.name for path in (ROOT / "projects").glob("[!_]*/__init__.py"))
+    assert folders, "no method found under projects/"
+    assert method_names() == folders, f"run make install: the group {ENTRY_POINT_GROUP} is out of date"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_registers_a_pipeline(method):
+    assert pipelines_of(method), f"{PACKAGE}.{method} must import a class with @PIPELINES.register_module()"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_has_readme_configs_and_tests(method):
+    folder = ROOT / "projects" / method
+    assert (folder / "README.md").is_file()
+    assert list(folder.glob("configs/*.py"))
+    assert list(folder.glob("tests/test_*.py"))
+
+
+# ---------------------------------------------------------------- behaviour
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_one_event_per_query_and_frame(config):
+    frames, _ = moving_square_video(8)
+    events = run(config, frames, EXPRESSIONS)
+    assert sorted(answers(events)) == [(query, t) for query in ("0", "1") for t in range(8)]
+    assert len(events) == 16
+    for event in events:
+        assert event.mask is None or (event.mask.dtype == bool and event.mask.shape == frames[0].size)
+        assert event.mask is not None or event.text is not None
+        assert event.time_s == frames[event.frame_index].time_s
+        assert event.pred_iou is None or 0.0 <= event.pred_iou <= 1.0
+        assert event.consistency is None or 0.0 <= event.consistency <= 1.0
+        assert event.reason
+
+
+@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("cut", [1, 4, 7])
+def test_events_depend_on_the_past_only(config, cut):
+    """Other frames after the cut leave every event before it as it was."""
+    frames, _ = moving_square_video(8)
+    rng = np.random.default_rng(0)
+    noise = [Frame(f.index, f.time_s, rng.integers(0, 256, f.image.shape, np.uint8)) for f in frames[cut:]]
+    pipeline = FakeModel().pipeline(**config)
+    if not pipeline.causal:
+        assert pipeline.max_frames, "a pipeline that is not causal says how many frames it buffers"
+        with pytest.raises(ValueError, match="live"):
+            StreamSession(pipeline, live=True)
+        return
+    before, after = (answers(run(config, f, EXPRESSIONS)) for f in (frames, frames[:cut] + noise))
+    shared = [key for key in before if key[1] < cut]
+    assert len(shared) == 2 * cut
+    assert all(before[key] == after[key] for key in shared)
+    assert any(before[key] != after[key] for key in before), "the frames after the cut had no effect at all"
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_event_comes_with_its_frame(config):
+    """A causal pipeline answers at once, it does not lag."""
+    frames, _ = moving_square_video(4)
+    session = StreamSession(FakeModel().pipeline(**config))
+    session.open(EXPRESSIONS)
+    for frame in frames:
+        events = session.step(frame)
+        expected = [frame.index] * 2 if session.pipeline.causal else []
+        assert [event.frame_index for event in events] == expected
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_state_stays_bounded(config):
+    frames, _ = moving_square_video(20)
+    pipeline = FakeModel().pipeline(**config)
+    if not pipeline.causal:
+        pytest.skip("buffers up to max_frames by declaration")
+    session = StreamSession(pipeline)
+    session.open(EXPRESSIONS)
+    sizes = {}
+    for t in range(200):
+        session.step(Frame(t, t / 10, frames[t % 20].image))
+        sizes[t + 1] = sum(size_of(state) for state in session._states.values())
+    assert sizes[200] == sizes[50] > 0
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_queries_do_not_disturb_each_other(config):
+    frames, _ = moving_square_video(8)
+    both = answers(run(config, frames, EXPRESSIONS))
+    for number, expression in enumerate(EXPRESSIONS):
+        alone = answers(run(config, frames, [expression]))
+        assert all(alone[("0", t)] == both[(str(number), t)] for t in range(8))
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_each_encoder_sees_a_frame_at_most_once(config):
+    frames, _ = moving_square_video(8)
+    model = FakeModel()
+    session = StreamSession(model.pipeline(**config))
+    session.open([*EXPRESSIONS, "the red square"])
+    for frame in frames:
+        session.step(frame)
+    session.close()
+    assert model.segmenter.num_encodes <= 8
+    assert model.mllm.num_encodes <= 8
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_two_runs_agree(config):
+    frames, _ = moving_square_video(8)
+    assert answers(run(config, frames, EXPRESSIONS)) == answers(run(config, frames, EXPRESSIONS))
+
+
+# ---------------------------------------------------------------- export
+
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+LANGUAGE = {**VISION, "model_type": "qwen2", "num_key_value_heads": 2, "vocab_size": 64}
+TRUNK = {"embed_dim": 8, "num_heads": 1, "stages": [1, 1, 2, 1], "global_att_blocks": [3]}
+WINDOWS = {"window_spec": [8, 4, 4, 2], "window_pos_embed_bkg_spatial_size": [2, 2]}
+SMALL_MLLM = {
+    "vision_config": {**VISION, "image_size": [56, 56], "patch_size": [14, 14]},
+    "text_config": LANGUAGE,
+}
+SMALL_SEGMENTER = {
+    "trunk": {**TRUNK, **WINDOWS},
+    "image_size": 64,
+    "hidden_dim": 32,
+    "mem_dim": 16,
+    "memory_attention": {"layers": 1, "feedforward": 32},
+    "mask_decoder": {"mlp": 32, "iou_head_hidden": 16},
+}
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_exported_model_answers_the_same(config, tmp_path):
+    """A folder names the registered method; loaded again it gives the same events, bit by bit."""
+    frames, _ = moving_square_video(5)
+    settings = RefStreamConfig(
+        mllm={"type": "InternVL", "config": SMALL_MLLM},
+        segmenter={"type": "Sam2Segmenter", "config": SMALL_SEGMENTER},
+        head={"type": "SegTokenHead"},
+        pipeline=config,
+    )
+    model = RefStreamModel(settings, build_tiny_tokenizer(EXPRESSIONS)).eval()
+    model.save(tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    assert config["type"] in text
+    assert PACKAGE not in text, "config.json must name a registered class, not a module"
+
+    def stream(some_model: Any) -> dict[tuple[str, int], tuple]:
+        session = StreamSession(some_model.pipeline())
+        session.open(EXPRESSIONS)
+        return answers([event for frame in frames for event in session.step(frame)] + session.close())
+
+    assert stream(load(tmp_path)) == stream(model)
+
+
+# ---------------------------------------------------------------- the contract can fail
+
+
+class Hoarder(TemplatePipeline):
+    """Keeps every frame."""
+
+    def step(self, states, frame, features):
+        for state in states:
+            state.frames = [*getattr(state, "frames", []), frame.image]
+        return super().step(states, frame, features)
+
+
+def test_size_of_sees_growth():
+    assert size_of({"a": [torch.zeros(2, 3)]}) == 1 + 1 + 24
+    assert size_of(torch.zeros(100)[:1]) == 400, "a view keeps its whole storage"
+    assert size_of(deque([np.zeros(5, np.uint8)])) == 6
+
+
+def test_growing_state_is_noticed():
+    frames, _ = moving_square_video(6)
+    session = StreamSession(Hoarder(FakeModel()))
+    session.open(EXPRESSIONS)
+    sizes = []
+    for frame in frames:
+        session.step(frame)
+        sizes.append(sum(size_of(state) for state in session._states.values()))
+    assert sizes == sorted(set(sizes))

@@ -1,0 +1,119 @@
+"""The session drives any pipeline; these use a tiny pipeline of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from refstream.streaming.session import StreamSession
+from refstream.structures import Frame, Query, StreamEvent
+
+
+@dataclass
+class State:
+    query: Query
+    seen: int = 0
+
+
+class Counting:
+    """Says how many frames a query has seen."""
+
+    causal = True
+    max_frames: int | None = None
+
+    def __init__(self) -> None:
+        self.num_encodes = 0
+
+    def start(self, query: Query) -> State:
+        return State(query)
+
+    def encode(self, frame: Frame) -> int:
+        self.num_encodes += 1
+        return self.num_encodes
+
+    def step(self, states: Sequence[State], frame: Frame, features: int) -> list[StreamEvent]:
+        for state in states:
+            state.seen += 1
+        return [StreamEvent(s.query.id, frame.index, frame.time_s, text=str(s.seen)) for s in states]
+
+    def finish(self, state: State) -> list[StreamEvent]:
+        return []
+
+
+class Buffering(Counting):
+    """Speaks at the end only."""
+
+    causal = False
+    max_frames = 3
+
+    def step(self, states: Sequence[State], frame: Frame, features: int) -> list[StreamEvent]:
+        super().step(states, frame, features)
+        return []
+
+    def finish(self, state: State) -> list[StreamEvent]:
+        return [StreamEvent(state.query.id, i, 0.0, text="late") for i in range(state.seen)]
+
+
+def frame(index: int, time_s: float | None = None) -> Frame:
+    return Frame(index, index / 10 if time_s is None else time_s, np.zeros((4, 4, 3), np.uint8))
+
+
+def test_queries_share_one_encoding_and_come_and_go() -> None:
+    pipeline = Counting()
+    session = StreamSession(pipeline)
+    assert session.open(["a", "b"]) == ["0", "1"]
+    assert [e.text for e in session.step(frame(0))] == ["1", "1"]
+    assert session.add("c") == "2"
+    session.drop("0")
+    assert [(e.query_id, e.text) for e in session.step(frame(1))] == [("1", "2"), ("2", "1")]
+    assert session.add("d") == "3"  # ids are never used twice
+    assert pipeline.num_encodes == 2
+    assert session.close() == []
+    assert session.close() == []
+
+
+def test_latency_is_measured() -> None:
+    session = StreamSession(Counting())
+    session.open("a")
+    assert session.step(frame(0))[0].latency_ms > 0
+
+
+def test_buffering_pipeline_emits_at_the_end_and_refuses_live_sources() -> None:
+    with pytest.raises(ValueError, match="live source"):
+        StreamSession(Buffering(), live=True)
+    session = StreamSession(Buffering())
+    session.open("a")
+    for i in range(3):
+        assert session.step(frame(i)) == []
+    with pytest.raises(ValueError, match="at most 3 frames"):
+        session.step(frame(3))
+    assert [e.frame_index for e in session.close()] == [0, 1, 2]
+
+
+def test_wrong_use() -> None:
+    session = StreamSession(Counting())
+    with pytest.raises(ValueError, match="empty"):
+        session.open("  ")
+    with pytest.raises(ValueError, match="at least one"):
+        session.open([])
+    session.add("a", query_id="x")
+    with pytest.raises(ValueError, match="in use"):
+        session.add("b", query_id="x")
+    with pytest.raises(ValueError, match="no open query"):
+        session.drop("y")
+    session.step(frame(5))
+    with pytest.raises(ValueError, match="in order"):
+        session.step(frame(5))
+    with pytest.raises(ValueError, match="in order"):
+        session.step(frame(6, time_s=0.1))
+    session.close()
+    with pytest.raises(ValueError, match="closed"):
+        session.step(frame(7))
+
+
+def test_an_error_inside_the_with_block_is_not_hidden() -> None:
+    with pytest.raises(RuntimeError, match="mine"), StreamSession(Counting()) as session:
+        session.open("a")
+        raise RuntimeError("mine")
