@@ -1,12 +1,12 @@
 """RefStream: streaming referring video segmentation. Say what to look for, and masks stream out.
 
-    import refstream
+import refstream
 
-    model = refstream.load("pretrained/tiny/streamingrvos")
-    session = refstream.StreamSession(model.pipeline())
-    session.open(["the red circle"])
-    for frame in refstream.open_video("clip.mp4"):
-        print([event.mask.sum() for event in session.step(frame)])
+model = refstream.load("pretrained/tiny/streamingrvos")
+session = refstream.StreamSession(model.pipeline())
+session.open(["the red circle"])
+for frame in refstream.open_video("clip.mp4"):
+    print([event.mask.sum() for event in session.step(frame)])
 """
 
 from __future__ import annotations

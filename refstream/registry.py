@@ -1,4 +1,5 @@
-"""RefStream's registries, children of mmengine's: a class registered here is built from a config by ``type=``.
+"""RefStream's registries, children of mmengine's: a class registered here is built from a config
+by ``type=``.
 
 Methods under ``projects/`` register themselves when imported. Which ones exist is found by entry point
 (group ``refstream.methods``), so nothing here lists them.
@@ -39,7 +40,7 @@ _FOREIGN_PIPELINES: dict[str, dict[str, Any]] = {}
 
 
 def register_foreign_pipeline(model_type: str, pipeline: dict[str, Any]) -> None:
-    """Declare which pipeline runs weights of another project's ``model_type`` (called by a method on import)."""
+    """Declare which pipeline runs weights of another project's ``model_type`` (called on import)."""
     _FOREIGN_PIPELINES[model_type] = pipeline
 
 

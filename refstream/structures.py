@@ -74,11 +74,15 @@ class SegPrompt:
     mask_logits: Tensor | None = None
 
     def __post_init__(self) -> None:
-        given = [t for t in (self.embedding, self.points_xy, self.box_xyxy, self.mask_logits) if t is not None]
+        given = [
+            t for t in (self.embedding, self.points_xy, self.box_xyxy, self.mask_logits) if t is not None
+        ]
         if not given:
             raise ValueError("a SegPrompt needs an embedding, points, a box or a mask; got none")
         if len({t.shape[0] for t in given}) != 1:
-            raise ValueError(f"all parts of a SegPrompt must have one batch size, got {[t.shape for t in given]}")
+            raise ValueError(
+                f"all parts of a SegPrompt must have one batch size, got {[t.shape for t in given]}"
+            )
         if (self.points_xy is None) != (self.point_labels is None):
             raise ValueError("points_xy and point_labels must be given together")
 

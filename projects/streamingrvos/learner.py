@@ -1,9 +1,9 @@
-"""Training of StreamingRVOS: the clip runs frame by frame, with the same SER and the same gate as at inference.
+"""Training of StreamingRVOS: the clip runs frame by frame, with the SER and the gate of inference.
 
 Source: StreamingRVOS (CVPR 2026), "Streaming Training Pipeline". A clip of one frame is stage 1 (image-level
-referring segmentation, placeholder in the context slot); longer clips are stage 2. The gate judges every sample
-by its own mask; the released code takes the maximum over batch and candidates, which makes a sample depend on
-its neighbours.
+referring segmentation, placeholder in the context slot); longer clips are stage 2. The gate judges every
+sample by its own mask; the released code takes the maximum over batch and candidates, which makes a sample
+depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from refstream.data.collate import ClipBatch
 from refstream.models.masks import mask_ious
 from refstream.registry import GATES, LEARNERS, LOSSES
 from refstream.streaming.gates import GateDecision, GateSignals
 from refstream.structures import ImageFeatures, SegPrompt
-from torch import Tensor
 
 from .pipeline import FIRST
 from .ser import SegMemory, stack_context
@@ -71,9 +72,14 @@ class StreamingRVOSLearner:
 
     def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
         """Loss terms (scalars with a graph) and the statistics ``iou`` and ``looks_per_frame`` (no graph)."""
-        num_frames, rows = batch.num_frames, [_Row(SegMemory(max(self.context_length, 1))) for _ in batch.masks]
+        num_frames, rows = (
+            batch.num_frames,
+            [_Row(SegMemory(max(self.context_length, 1))) for _ in batch.masks],
+        )
         vision, features = model.encode_frames(batch.frames)
-        truth = torch.stack([_resize_truth(m, model.segmenter.image_size) for m in batch.masks]).to(vision.device)
+        truth = torch.stack([_resize_truth(m, model.segmenter.image_size) for m in batch.masks]).to(
+            vision.device
+        )
         logits, pred_ious, texts, looks = [], [], [], 0
         for t in range(num_frames):
             index = batch.clip_index.to(vision.device) * num_frames + t

@@ -24,6 +24,8 @@ def paper_gate(size: str) -> dict[str, Any]:
         ValueError: If the paper has no thresholds for that size.
     """
     if size not in THRESHOLDS:
-        raise ValueError(f"the paper has thresholds for {sorted(THRESHOLDS)}, not for {size!r}; give tau1 and tau2")
+        raise ValueError(
+            f"the paper has thresholds for {sorted(THRESHOLDS)}, not for {size!r}; give tau1 and tau2"
+        )
     tau1, tau2 = THRESHOLDS[size]
     return dict(type="ConsistencyGate", tau1=tau1, tau2=tau2)

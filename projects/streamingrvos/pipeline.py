@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from refstream.models.masks import mask_iou, upsample_mask
 from refstream.registry import GATES, PIPELINES
 from refstream.streaming.features import FrameFeatures, StageTimer, no_timer
 from refstream.streaming.gates import Gate, GateDecision, GateSignals
 from refstream.structures import Frame, MaskPrediction, Query, SegPrompt, StreamEvent
-from torch import Tensor
 
 from .omcp import paper_gate
 from .ser import SegMemory, stack_context
@@ -63,11 +64,12 @@ class StreamingRVOS:
         gate: Gate or its config. Default: the paper's OMCP with its 1B thresholds.
         context_length: K, [SEG] states kept and fed back. 0 switches SER off (placeholder on every frame).
         reprompt: Tell the MLLM on a re-look that the target may have changed (paper; not in the release).
-        max_tiles: Tiles of the MLLM's view of a frame. 1 as trained; the release infers with up to 12 + thumbnail.
+        max_tiles: Tiles of the MLLM's view of a frame. 1 as trained; the release infers with up to
+            12 and a thumbnail.
         answer: "forced" reads the [SEG] of the forced answer in one prefill; "generate" lets the MLLM speak
-            (release). An answer without [SEG] then resets SER and keeps the previous prompt, and is flagged in
-            the event's ``extra["no_seg"]``.
-        generate: Options of free generation, e.g. ``keep_all_hidden`` and ``stop_words``, as the release has them.
+            (release). An answer without [SEG] then resets SER and keeps the previous prompt, and is flagged
+            in the event's ``extra["no_seg"]``.
+        generate: Options of free generation, e.g. ``keep_all_hidden`` and ``stop_words`` (release).
         share_encoders: Encode a frame once for all queries. False repeats everything per query (release).
         stage: Stage timer.
 

@@ -29,7 +29,9 @@ class ClipSample:
     def __post_init__(self) -> None:
         expected = (len(self.expressions), *self.frames.shape[:3])
         if self.masks.shape != expected:
-            raise ValueError(f"sample {self.id!r}: masks must be (E, T, H, W) = {expected}, got {self.masks.shape}")
+            raise ValueError(
+                f"sample {self.id!r}: masks must be (E, T, H, W) = {expected}, got {self.masks.shape}"
+            )
 
 
 @dataclass(frozen=True)

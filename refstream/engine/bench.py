@@ -1,13 +1,13 @@
 """``refstream bench stream``: what a frame costs, and against a re-enactment of the released loop.
 
 All arms run in one process, with the same weights on the same frames, in alternating rounds; the medians and
-their ratios are what counts, absolute times are the machine's. The re-enactment is the ``release`` preset of the
-pipeline: MLLM on every frame, free generation that keeps all hidden states, up to 12 tiles and a thumbnail, PIL
-resizing, nothing shared between expressions.
+their ratios are what counts, absolute times are the machine's. The re-enactment is the ``release`` preset of
+the pipeline: MLLM on every frame, free generation that keeps all hidden states, up to 12 tiles and a
+thumbnail, PIL resizing, nothing shared between expressions.
 
 Two comparisons. ``exact``: same tiles, same resizing, MLLM on every frame, so that the masks are equal; what
 remains is the forced answer and the shared encoders. ``full``: the default settings, one tile, a gate that
-decodes the reused prompt first and then calls the MLLM on 30 % of the frames (as costly as OMCP at that rate).
+decodes the reused prompt first and then calls the MLLM on 30 % of the frames: as costly as OMCP at that rate.
 """
 
 from __future__ import annotations

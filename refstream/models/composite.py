@@ -35,15 +35,17 @@ class SegComposite:
         keys = {**copy.deepcopy(self.config.pipeline), **overrides}
         kind = keys.get("type")
         if kind is None or PIPELINES.get(kind) is None:
-            raise ValueError(f"the model names pipeline {kind!r}; installed are {sorted(PIPELINES.module_dict)}")
+            raise ValueError(
+                f"the model names pipeline {kind!r}; installed are {sorted(PIPELINES.module_dict)}"
+            )
         return PIPELINES.build(dict(keys, model=self))
 
     def chat(self, expressions: Sequence[str], **keys: Any) -> ChatTokens:
-        """Tokenised questions with the forced answer, on the model's device; see ``PromptBuilder.referring``."""
+        """Tokenised questions with the forced answer, on the model's device: ``PromptBuilder.referring``."""
         return self.mllm.prompts.referring(expressions, **keys).to(self.mllm.device)
 
     def seg_states(self, output: MLLMOutput, chat: ChatTokens) -> Tensor:
-        """(N, D) final-norm hidden states at each row's [SEG] token itself (not at the predicting position)."""
+        """(N, D) final-norm hidden states at each row's [SEG] token itself (not at the position before)."""
         rows = torch.arange(chat.batch_size, device=output.hidden.device)
         return output.hidden[rows, chat.seg_positions]
 
@@ -92,7 +94,9 @@ class SegComposite:
         states: list[Tensor | None] = []
         texts: list[str] = []
         for i, expression in enumerate(expressions):
-            chat = self.chat([expression], reprompt=flags[i], num_tiles=image_tokens.shape[0], with_answer=False)
+            chat = self.chat(
+                [expression], reprompt=flags[i], num_tiles=image_tokens.shape[0], with_answer=False
+            )
             row = slice(i, i + 1)
             reply = self.mllm.generate(
                 chat,

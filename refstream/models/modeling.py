@@ -65,7 +65,7 @@ class RefStreamModel(SegComposite, PreTrainedModel):
         )
 
     def init_weights(self) -> None:
-        """Nothing: the parts drew their weights when they were built, and mmengine must not draw them again."""
+        """Nothing: the parts drew their weights when built, and mmengine must not draw them again."""
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write config.json, model.safetensors and the tokenizer; ``load`` reads them back.
@@ -118,7 +118,9 @@ class RefStreamModel(SegComposite, PreTrainedModel):
         with skip_init():
             model = cls(config, folder)
         state = load_state(folder)
-        load_strict(model, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, str(folder))
+        load_strict(
+            model, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, str(folder)
+        )
         return model.to(kwargs.get("device", "cpu"), kwargs.get("dtype") or torch.float32).eval()
 
 

@@ -31,7 +31,7 @@ class Segmenter(Protocol):
     prompt_dim: int
 
     def preprocess(self, images: Sequence[np.ndarray]) -> Tensor:
-        """(H, W, 3) uint8 RGB images of any sizes -> (B, 3, S, S) float32, normalised, on the model's device."""
+        """(H, W, 3) uint8 RGB images of any sizes -> (B, 3, S, S) float32, normalised, on the device."""
         ...
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
@@ -73,7 +73,7 @@ class MLLM(Protocol):
     num_image_tokens: int
 
     def preprocess(self, images: Sequence[np.ndarray], *, max_tiles: int = 1) -> Tensor:
-        """(H, W, 3) uint8 RGB images -> (tiles, 3, s, s) float32, normalised; one tile per image by default."""
+        """(H, W, 3) uint8 RGB images -> (tiles, 3, s, s) float32, normalised; by default one tile each."""
         ...
 
     def vision_modules(self) -> list[nn.Module]:
@@ -129,7 +129,7 @@ class StreamPipeline(Protocol):
         ...
 
     def encode(self, frame: Frame) -> Any:
-        """What all queries of this frame share: image features, computed at most once and only when needed."""
+        """What all queries of this frame share: image features, computed once and only when needed."""
         ...
 
     def step(self, states: Sequence[Any], frame: Frame, features: Any) -> list[StreamEvent]:

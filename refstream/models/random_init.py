@@ -32,8 +32,8 @@ def random_model(
     family, _, size = segmenter.partition("-")
     if mllm not in SIZES or family not in ("sam2", "sam2.1") or size not in SEGMENTERS:
         raise ValueError(
-            f"unknown sizes {sizes!r}: expected one of {sorted(SIZES)}, a plus, and sam2- or sam2.1- with one of "
-            f"{SEGMENTERS}, for example {EXAMPLE}"
+            f"unknown sizes {sizes!r}: expected one of {sorted(SIZES)}, a plus, and sam2- or sam2.1- with "
+            f"one of {SEGMENTERS}, for example {EXAMPLE}"
         )
     config = RefStreamConfig(
         mllm=dict(type="InternVL", config=released_config(mllm)),

@@ -1,7 +1,7 @@
 """When must the MLLM look again? One gate object serves training and inference alike.
 
-A gate is stateless: everything it judges comes in a ``GateSignals``. The first frame of a query is never asked
-(there is nothing to reuse): a pipeline calls the MLLM there with reason ``first``.
+A gate is stateless: everything it judges comes in a ``GateSignals``. It is never asked on the first frame of
+a query (there is nothing to reuse): a pipeline calls the MLLM there with reason ``first``.
 
 Source of the consistency gate: StreamingRVOS (CVPR 2026), Online Mask Consistency Perception: reuse the last
 [SEG] while P_i >= tau_1 and P_c >= tau_2.

@@ -46,7 +46,7 @@ def moving_square_video(
 
 
 class FakeMLLM(nn.Module):
-    """Its [SEG] state is the colour named in the expression; context states are added at a tenth of their size.
+    """Its [SEG] state is the colour named in the expression, plus a tenth of the context states.
 
     Attributes:
         num_encodes: Images encoded so far.
@@ -124,8 +124,12 @@ class FakeSegmenter(nn.Module):
 
     def preprocess(self, images: Sequence[np.ndarray]) -> Tensor:
         """(B, 3, 64, 64) in [0, 1]."""
-        pixels = [torch.from_numpy(np.ascontiguousarray(i)).permute(2, 0, 1)[None].float() / 255.0 for i in images]
-        return torch.cat([F.interpolate(p, (self.image_size, self.image_size), mode="nearest") for p in pixels])
+        pixels = [
+            torch.from_numpy(np.ascontiguousarray(i)).permute(2, 0, 1)[None].float() / 255.0 for i in images
+        ]
+        return torch.cat(
+            [F.interpolate(p, (self.image_size, self.image_size), mode="nearest") for p in pixels]
+        )
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
         """The pixels themselves."""
@@ -145,7 +149,9 @@ class FakeSegmenter(nn.Module):
         visible = (logits > 0).flatten(1).any(1)
         pred_iou = torch.where(visible, 0.95, 0.1)
         score = torch.where(visible, 5.0, -5.0)
-        return MaskPrediction(logits, pred_iou, score, logits[:, None], pred_iou[:, None], prompt.embedding[:, 0])
+        return MaskPrediction(
+            logits, pred_iou, score, logits[:, None], pred_iou[:, None], prompt.embedding[:, 0]
+        )
 
 
 class FakeModel(SegComposite, nn.Module):

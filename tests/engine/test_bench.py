@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from refstream.engine.bench import Arm, arms_for, build_model, run_arm
 from refstream.registry import PIPELINES, import_methods
 from refstream.structures import Frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from refstream.models.masks import mask_iou, mask_ious, upsample_mask
 
 

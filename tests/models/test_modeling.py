@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import refstream
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+
+import refstream
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
 from refstream.models.random_init import random_model
 from refstream.structures import Frame
-from safetensors.torch import load_file, save_file
-from transformers import AutoModel
 
 MLLM = dict(
     vision_config=dict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from refstream.registry import GATES
 from refstream.streaming.gates import GateSignals
 

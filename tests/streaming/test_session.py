@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from refstream.streaming.session import StreamSession
 from refstream.structures import Frame, Query, StreamEvent
 
@@ -114,6 +115,10 @@ def test_wrong_use() -> None:
 
 
 def test_an_error_inside_the_with_block_is_not_hidden() -> None:
-    with pytest.raises(RuntimeError, match="mine"), StreamSession(Counting()) as session:
-        session.open("a")
-        raise RuntimeError("mine")
+    def broken() -> None:
+        with StreamSession(Counting()) as session:
+            session.open("a")
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        broken()

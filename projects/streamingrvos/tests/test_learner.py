@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from refstream_projects.streamingrvos import StreamingRVOSLearner
+
 from refstream.data.collate import ClipBatch, ClipSample, collate_clips
 from refstream.testing import FakeModel, moving_square_video
-from refstream_projects.streamingrvos import StreamingRVOSLearner
 
 
 def batch(colours: tuple[str, ...] = ("red", "blue"), said: tuple[str, ...] | None = None) -> ClipBatch:

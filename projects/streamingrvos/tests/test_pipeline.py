@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from refstream_projects.streamingrvos.omcp import THRESHOLDS, paper_gate
+
 from refstream.registry import PIPELINES, import_methods
 from refstream.streaming.gates import GateDecision, GateSignals
 from refstream.streaming.session import StreamSession
 from refstream.structures import StreamEvent
 from refstream.testing import FakeModel, moving_square_video
-from refstream_projects.streamingrvos.omcp import THRESHOLDS, paper_gate
 
 import_methods()
 
 
-def run(model: FakeModel, expressions: list[str], num_frames: int = 6, **keys: Any) -> list[list[StreamEvent]]:
+def run(
+    model: FakeModel, expressions: list[str], num_frames: int = 6, **keys: Any
+) -> list[list[StreamEvent]]:
     session = StreamSession(PIPELINES.build(dict(type="StreamingRVOS", model=model, **keys)))
     session.open(expressions)
     frames, _ = moving_square_video(num_frames)
@@ -41,7 +44,12 @@ def test_a_reused_prompt_decodes_the_current_frame() -> None:
     overlap = (masks[0, 1] & masks[0, 0]).sum() / (masks[0, 1] | masks[0, 0]).sum()
     assert events[1][0].consistency == pytest.approx(overlap)
     # one look, one vision encoding; every frame encoded and decoded once
-    counts = model.mllm.num_encodes, model.mllm.num_looks, model.segmenter.num_encodes, model.segmenter.num_decodes
+    counts = (
+        model.mllm.num_encodes,
+        model.mllm.num_looks,
+        model.segmenter.num_encodes,
+        model.segmenter.num_decodes,
+    )
     assert counts == (1, 1, 6, 6)
 
 
@@ -82,7 +90,9 @@ class Recorder(FakeModel):
         super().__init__()
         self.looks: list[tuple[torch.Tensor, torch.Tensor, list[bool]]] = []
 
-    def force_seg(self, expressions: Any, tokens: Any, context: Any = None, mask: Any = None, **keys: Any) -> Any:
+    def force_seg(
+        self, expressions: Any, tokens: Any, context: Any = None, mask: Any = None, **keys: Any
+    ) -> Any:
         self.looks.append((context.clone(), mask.clone(), list(keys["reprompt"])))
         states, texts = super().force_seg(expressions, tokens, context, mask, **keys)
         return [s + len(self.looks) for s in states], texts  # tell the looks apart

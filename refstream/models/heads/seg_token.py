@@ -19,10 +19,9 @@ class SegTokenHead(nn.Module):
 
     def __init__(self, hidden_size: int, prompt_dim: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(hidden_size, hidden_size), nn.ReLU(inplace=True), nn.Linear(hidden_size, prompt_dim)
-        )
+        first, last = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, prompt_dim)
+        self.layers = nn.Sequential(first, nn.ReLU(inplace=True), last)
 
     def forward(self, states: Tensor) -> SegPrompt:
         """(N, D) -> prompt with embedding (N, 1, C)."""
-        return SegPrompt(embedding=self.layers(states.to(self.layers[0].weight.dtype))[:, None])
+        return SegPrompt(embedding=self.layers(states.to(next(self.parameters()).dtype))[:, None])

@@ -26,7 +26,9 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * (p * g).sum(1) + 1) / (p.sum(1) + g.sum(1) + 1)
 
 
-def sample_points(logits: Tensor, num_points: int, oversample: float = 3.0, uncertain: float = 0.75) -> Tensor:
+def sample_points(
+    logits: Tensor, num_points: int, oversample: float = 3.0, uncertain: float = 0.75
+) -> Tensor:
     """Points where the masks are hardest: (N, h, w) logits -> (N, num_points, 2) xy in [0, 1]."""
     n = logits.shape[0]
     candidates = torch.rand(n, int(num_points * oversample), 2, device=logits.device)
@@ -57,7 +59,9 @@ class MaskLoss(nn.Module):
     def __init__(self, bce_weight: float = 1.0, dice_weight: float = 1.0, num_points: int = 0) -> None:
         super().__init__()
         if num_points < 0 or bce_weight < 0 or dice_weight < 0:
-            raise ValueError(f"weights and num_points must not be negative: {bce_weight}, {dice_weight}, {num_points}")
+            raise ValueError(
+                f"weights and num_points must not be negative: {bce_weight}, {dice_weight}, {num_points}"
+            )
         self.bce_weight, self.dice_weight, self.num_points = bce_weight, dice_weight, num_points
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
@@ -69,7 +73,8 @@ class MaskLoss(nn.Module):
             valid: (N,) bool or None; False rows do not count.
 
         Returns:
-            ``loss_bce`` and ``loss_dice``: weighted means over valid masks, float32; 0 (with a graph) if none.
+            ``loss_bce`` and ``loss_dice``: weighted means over valid masks, float32; 0 (with a graph)
+            if there is none.
         """
         target = target.float()
         if target.shape[-2:] != logits.shape[-2:]:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from refstream.models.losses.mask import MaskLoss, dice, read_points, sample_points, sigmoid_bce
 
 
@@ -33,8 +34,12 @@ def test_perfect_masks_cost_nothing(filled: bool) -> None:
 def test_weights_and_valid_rows() -> None:
     logits, target = torch.randn(3, 4, 4), torch.rand(3, 4, 4)
     loss = MaskLoss(2.0, 0.5)(logits, target, torch.tensor([True, False, True]))
-    assert loss["loss_bce"].item() == pytest.approx(2 * sigmoid_bce(logits, target)[[0, 2]].mean().item(), rel=1e-5)
-    assert loss["loss_dice"].item() == pytest.approx(0.5 * dice(logits, target)[[0, 2]].mean().item(), rel=1e-5)
+    assert loss["loss_bce"].item() == pytest.approx(
+        2 * sigmoid_bce(logits, target)[[0, 2]].mean().item(), rel=1e-5
+    )
+    assert loss["loss_dice"].item() == pytest.approx(
+        0.5 * dice(logits, target)[[0, 2]].mean().item(), rel=1e-5
+    )
     none = MaskLoss()(logits.requires_grad_(), target, torch.zeros(3, dtype=torch.bool))
     none["loss_bce"].backward()
     assert none["loss_bce"].item() == 0
