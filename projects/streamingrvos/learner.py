@@ -159,7 +159,7 @@ class StreamingRVOSLearner:
         if self.context_length == 0:
             mask = torch.zeros_like(mask)
         chat = model.chat([expressions[i] for i in look], reprompt=doubts)
-        output = model.mllm.forward_chat(chat, tokens[look], context, mask, with_logits=self.text_weight > 0)
+        output = model.mllm.forward_chat(chat, tokens[look], context, mask, with_loss=self.text_weight > 0)
         states = model.seg_states(output, chat)
         embeddings = model.head(states).embedding
         for row, state, embedding in zip(chosen, states, embeddings, strict=True):

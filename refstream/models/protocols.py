@@ -92,6 +92,7 @@ class MLLM(Protocol):
         context_mask: Tensor | None = None,
         *,
         with_logits: bool = False,
+        with_loss: bool | None = None,
     ) -> MLLMOutput:
         """Run the LLM once over prompt and forced answer.
 
@@ -103,6 +104,7 @@ class MLLM(Protocol):
             context_mask: (B, K) bool or None. False keeps the learned placeholder in that slot (first frame,
                 or a memory that is not full yet).
             with_logits: Also return logits.
+            with_loss: Also return the token loss; None means while training.
         """
         ...
 

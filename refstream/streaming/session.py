@@ -41,8 +41,8 @@ class StreamSession:
     def __init__(self, pipeline: StreamPipeline, *, live: bool = False) -> None:
         if live and not pipeline.causal:
             raise ValueError(
-                f"{type(pipeline).__name__} looks at the whole clip before it answers, and a live source has no "
-                "end: use a causal pipeline, or record the stream first"
+                f"{type(pipeline).__name__} looks at the whole clip before it answers, and a live source "
+                "never ends: use a causal pipeline, or record the stream first"
             )
         self.pipeline = pipeline
         self._states: dict[str, Any] = {}

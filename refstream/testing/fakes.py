@@ -91,6 +91,7 @@ class FakeMLLM(nn.Module):
         context_mask: Tensor | None = None,
         *,
         with_logits: bool = False,
+        with_loss: bool | None = None,
     ) -> MLLMOutput:
         """Hidden states that hold the colour everywhere."""
         self.num_looks += chat.batch_size
@@ -104,7 +105,8 @@ class FakeMLLM(nn.Module):
             seen = (context * context_mask[..., None]).sum(1)
             colours[:, 3:6] = colours[:, 3:6] + 0.1 * seen[:, :3]
         hidden = (colours * self.scale)[:, None].expand(-1, chat.input_ids.shape[1], -1)
-        return MLLMOutput(hidden=hidden, loss=hidden.sum() * 0 if self.training else None)
+        wanted = self.training if with_loss is None else with_loss
+        return MLLMOutput(hidden=hidden, loss=hidden.sum() * 0 if wanted else None)
 
 
 class FakeSegmenter(nn.Module):

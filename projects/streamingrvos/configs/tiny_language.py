@@ -6,16 +6,13 @@ _base_ = [
     "../../../configs/_base_/tiny_training.py",
 ]
 
-max_iters = 1500
+max_iters = 1000
 model = dict(
     type="TrainingModel",
     model=_base_.composite,
     learner=dict(type="PointingLearner"),
     initialise=dict(),
-    sources=[
-        ("work_dirs/tiny_vision/export", "mllm.*"),
-        ("work_dirs/tiny_sam2/export", "segmenter.*"),
-    ],
+    sources=[("work_dirs/tiny_vision/export", "mllm.*")],
     trainable=["mllm.*", "head.*"],
 )
 train_cfg = dict(max_iters=max_iters)
