@@ -128,11 +128,16 @@ def build_model(which: str | Path, *, device: str | torch.device, dtype: torch.d
     config = RefStreamConfig(**HUNDREDTH, pipeline=foreign_pipeline("sa2va_chat"))
     model = RefStreamModel(config, build_tiny_tokenizer(all_words()))
     model.to(device, dtype).eval()  # type: ignore[arg-type]
+    plan_answers(model)
+    return model
+
+
+def plan_answers(model: RefStreamModel) -> None:
+    """Let a model with random weights generate the forced answer, token by token, in place."""
     mllm = model.mllm
     row = mllm.prompts.referring(["the red circle"])
     plan = row.labels[0][row.labels[0] >= 0].tolist()
     mllm.model.lm_head = PlannedHead(mllm.model.lm_head, plan)
-    return model
 
 
 @contextlib.contextmanager
