@@ -1,8 +1,8 @@
-"""``refstream bench real``: models of real size with random weights; what a skipped and an invoked frame cost.
+"""``refstream bench real``: real sizes, random weights; what a skipped and an invoked frame cost.
 
 Four arms on the same frames: ``skip`` reuses the first prompt (segmenter only), ``invoked`` calls the MLLM on
-every frame, ``blended`` judges every frame and calls the MLLM on 40 % of them, ``release`` re-enacts the released
-loop.
+every frame, ``blended`` judges every frame and calls the MLLM on 40 % of them, ``release`` re-enacts the
+released loop.
 """
 
 from __future__ import annotations

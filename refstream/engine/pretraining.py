@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from refstream.data.collate import ClipBatch
 from refstream.models.masks import mask_ious
+from refstream.models.segmenter.prompts import embed_points
 from refstream.registry import LEARNERS, LOSSES
 from refstream.structures import ImageFeatures, SegPrompt
 
@@ -211,8 +212,8 @@ class PointingLearner(nn.Module):
         box = boxes_of(masks > 0.5)
         centre = (box[:, :2] + box[:, 2:]) / 2
         with torch.no_grad():
-            code = model.segmenter.embed_points(
-                centre[:, None], torch.ones(len(centre), 1, device=centre.device)
+            code = embed_points(
+                model.segmenter.model, centre[:, None], torch.ones(len(centre), 1, device=centre.device)
             )
         given = model.head(states).embedding
         scaled = torch.cat((centre, box[:, 2:] - box[:, :2]), dim=1) / masks.shape[-1]
