@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import refstream.cli.segment as segment_module
@@ -295,6 +296,77 @@ def test_usage_errors_have_code_2(words):
     with pytest.raises(SystemExit) as caught:
         build_parser().parse_args(words)
     assert caught.value.code == 2
+
+
+# ---------------------------------------------------------------- the other commands
+
+
+def test_eval_scores_and_writes(tmp_path, monkeypatch, capsys):
+    import refstream.cli.evaluate as module
+
+    monkeypatch.setattr(module, "load_model", lambda *_: FakeModel({"type": "StreamingRVOS"}))
+    out = tmp_path / "result.json"
+    words = ["eval", "some/model", "--clips", "1", "--frames", "4", "--seed", "5", "--gate", "always"]
+    assert main([*words, "--device", "cpu", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["settings"]["seed"] == 5
+    assert result["speed"]["mllm_calls_per_frame"] == 1.0
+    assert "minirvos" in capsys.readouterr().out
+    assert main(["eval", "some/model", "--benchmark", "nothing"]) == 2
+    assert "unknown benchmark" in error_line(capsys)
+
+
+def test_convert_saves_in_a_new_folder(tmp_path, monkeypatch, capsys):
+    import refstream.cli.convert as module
+
+    saved = {}
+
+    class Model:
+        def save(self, folder, dtype) -> None:
+            saved[folder] = dtype
+
+    monkeypatch.setattr(module, "load_model", lambda *_: Model())
+    assert main(["convert", "a", str(tmp_path / "b"), "--dtype", "float16"]) == 0
+    assert saved == {tmp_path / "b": torch.float16}
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    assert main(["convert", "a", str(tmp_path / "full")]) == 2
+    assert "not an empty folder" in error_line(capsys)
+
+
+def test_train_passes_its_options_on(monkeypatch, capsys):
+    import refstream.cli.train as module
+
+    seen = {}
+    monkeypatch.setattr(module, "train", lambda *a, **k: seen.update(args=a, **k) or "work_dirs/x")
+    words = ["--work-dir", "w", "--resume", "--cfg-options", "train_cfg.max_iters=3", "lr=1e-3"]
+    assert main(["train", "c.py", *words]) == 0
+    assert seen["args"] == ("c.py", {"train_cfg.max_iters": 3, "lr": 1e-3})
+    assert (seen["work_dir"], seen["resume"], seen["launcher"]) == ("w", True, "none")
+    monkeypatch.undo()
+    assert main(["train", "no/such.py"]) == 2
+    assert "no config at" in error_line(capsys)
+
+
+def test_bench_prints_and_writes(tmp_path, monkeypatch, capsys):
+    import refstream.cli.bench as module
+
+    row = {"arm": "ours", "expressions": 1, "ms_per_frame": 2.0, "fps": 500.0, "mllm_calls_per_frame": 0.3}
+    calls = []
+
+    def measured(*args, **keys):
+        calls.append((args, keys))
+        return {"rows": [row], "ratios": {"full": 3.0}}
+
+    monkeypatch.setattr(module, "bench_stream", measured)
+    out = tmp_path / "bench.json"
+    words = ["bench", "stream", "--device", "cpu", "--size", "60x80", "--rounds", "2", "--out", str(out)]
+    assert main(words) == 0
+    (args, keys), said = calls[0], capsys.readouterr().out
+    assert args == ("hundredth",)
+    assert (keys["size"], keys["rounds"], keys["dtype"]) == ((60, 80), 2, torch.float32)
+    assert json.loads(out.read_text())["rows"] == [row]
+    assert "full 3.00" in said
 
 
 # ---------------------------------------------------------------- parts

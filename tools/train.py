@@ -1,4 +1,4 @@
-"""Train a config: ``python tools/train.py projects/<method>/configs/<name>.py [--cfg-options key=value ...]``."""
+"""Train a config: python tools/train.py projects/<method>/configs/<name>.py [--cfg-options key=value ...]."""
 
 from __future__ import annotations
 

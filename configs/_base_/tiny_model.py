@@ -1,4 +1,4 @@
-"""The tiny model: same classes as the released ones, 2.3 million parameters, 128 px; knows coloured shapes only."""
+"""The tiny model: same classes as the released ones, 2.3 million parameters, 128 px."""
 
 _vision = dict(
     hidden_size=96,
@@ -21,7 +21,6 @@ _text = dict(
     num_key_value_heads=4,
     max_position_embeddings=512,
     initializer_range=0.07,
-    rope_parameters=dict(rope_type="default", rope_theta=1e6),
 )
 _segmenter = dict(
     image_size=128,
@@ -45,7 +44,7 @@ composite = dict(
     pipeline=dict(type="StreamingRVOS"),
 )
 attribute_words = [
-    *("red", "green", "blue", "yellow", "purple", "orange", "cyan", "white"),
-    *("circle", "square", "triangle", "star", "cross", "ring"),
-    *("small", "large"),
+    ["red", "green", "blue", "yellow", "purple", "orange", "cyan", "white"],
+    ["circle", "square", "triangle", "star", "cross", "ring"],
+    ["small", "large"],
 ]

@@ -112,6 +112,11 @@ class Segmentation:
         queries = dict(zip(session.open(self.expressions), self.expressions, strict=True))
         self._scores = _TruthScores(dict(zip(queries, self.truth, strict=False)))
         limit = _smaller(self.args.max_frames, pipeline.max_frames)
+        if pipeline.max_frames is not None and limit == pipeline.max_frames:
+            note(
+                f"this method looks at whole clips, of at most {limit} frames; the rest is left out",
+                quiet=self.args.quiet,
+            )
         failure: VideoError | None = None
         state = "interrupted"
         with ResultFolder(self.out, self.source.fps, queries, causal=pipeline.causal) as results:

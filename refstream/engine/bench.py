@@ -13,11 +13,7 @@ decodes the reused prompt first and then calls the MLLM on 30 % of the frames: a
 from __future__ import annotations
 
 import contextlib
-import json
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from refstream.evaluation.provenance import provenance
 from refstream.models.loading import load
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
@@ -35,7 +32,7 @@ from refstream.registry import PIPELINES, foreign_pipeline, import_methods
 from refstream.streaming.gates import RandomGate
 from refstream.streaming.session import StreamSession
 from refstream.streaming.timing import StreamTimer
-from refstream.streaming.writers import atomic_write_text
+from refstream.streaming.writers import write_json
 from refstream.structures import Frame
 from refstream.synthetic.expressions import all_words
 from refstream.synthetic.minirvos import MiniRVOS
@@ -256,32 +253,6 @@ def _result(arms: dict[int, list[Arm]], num_frames: int) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def commit() -> str:
-    """The commit of the checkout, or "unknown" outside one."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
 def write_result(path: str | Path, seeds: Sequence[int], content: dict[str, Any]) -> None:
     """Write a result file with its command, commit, seeds and machine, atomically."""
-    head = {
-        "command": " ".join(["refstream", *sys.argv[1:]]),
-        "commit": commit(),
-        "seeds": list(seeds),
-        "machine": machine(),
-    }
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(Path(path), json.dumps({**head, **content}, indent=1) + "\n")
+    write_json(Path(path), {**provenance(seeds), **content})

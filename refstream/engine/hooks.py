@@ -102,7 +102,9 @@ class JsonLinesHook(Hook):
     ) -> None:
         """Add up; write when the interval is full."""
         for name, value in (outputs or {}).items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach() if isinstance(value, torch.Tensor) else value)
+            self._sums[name] = self._sums.get(name, 0.0) + float(
+                value.detach() if isinstance(value, torch.Tensor) else value
+            )
         self._count += 1
         if runner.rank != 0 or not self.every_n_train_iters(runner, self.interval):
             return

@@ -32,7 +32,8 @@ class TrainingModel(BaseModel):
         model: Keys of ``RefStreamConfig``: ``mllm``, ``segmenter``, ``head``, ``pipeline``.
         learner: Config from ``LEARNERS``; ``hidden_size`` is filled in where the learner takes it.
         tokenizer: Folder of a tokenizer, or "minirvos" for a new one of MiniRVOS' words.
-        initialise: Options of ``initialise_mllm`` and ``initialise_segmenter``, under ``mllm`` and ``segmenter``.
+        initialise: Options of ``initialise_mllm`` and ``initialise_segmenter``, under ``mllm`` and
+            ``segmenter``.
         sources: Folders of earlier stages: (folder, pattern of the keys to take) pairs; later ones win.
         trainable: Patterns of parameter names that are trained; all others are frozen.
     """

@@ -1,8 +1,8 @@
 """Learners that prepare the parts of a model trained from scratch, as released parts come prepared.
 
-The order: the segmenter on points and boxes, the vision tower on the words for what its tokens show, the language
-model on where the meant object is. Then a method's own learner trains all of it together. Layers that only serve
-here (``nn.Module`` members of a learner) are thrown away.
+The order: the segmenter on points and boxes, the vision tower on the words for what its tokens show, the
+language model on where the meant object is. Then a method's own learner trains them together. Layers that
+only serve here (``nn.Module`` members of a learner) are thrown away.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def random_pixels(masks: Tensor) -> Tensor:
 
 @LEARNERS.register_module()
 class PromptedMaskLearner:
-    """The segmenter on points and boxes. All candidates learn every mask.
+    """The segmenter on points and boxes; half of the boxes ask for the single mask.
+
+    All candidates learn every mask.
 
     With the usual loss on the best candidate only, a small model divides the objects among its candidates and
     never reads the prompt.
@@ -83,7 +85,8 @@ class PromptedMaskLearner:
         seen = masks.flatten(1).any(1)
         masks, index = masks[seen], batch.clip_index.to(masks.device)[seen]
         prompt, present = self._prompts(masks, index)
-        prediction = segmenter.decode(take_images(features, index), prompt)
+        multimask = prompt.box_xyxy is None or bool(torch.rand(()) < 0.5)
+        prediction = segmenter.decode(take_images(features, index), prompt, multimask=multimask)
         return self._compare(prediction, masks, present)
 
     def _prompts(self, masks: Tensor, index: Tensor) -> tuple[SegPrompt, Tensor]:
@@ -118,23 +121,32 @@ class PromptedMaskLearner:
 class VisualWordLearner(nn.Module):
     """Vision tower and projector: every token says the words of what it covers, and where that lies.
 
-    A word is said by likeness to its own (frozen) word embedding, so that image tokens and words come to live in
-    one space, as they do in released models; the language model can then find a word in the image at once.
+    A word is said by likeness to its own (frozen) word embedding, so that image tokens and words come to live
+    in one space, as in released models; the language model can then find a word in the image at once.
 
     Args:
-        words: The words; a sample's expressions name objects by them ("small red circle").
+        words: Groups of words (colours, shapes, sizes); a sample's expressions name objects by them ("small
+            red circle"). A name that says no word of a group tells nothing about that group.
         hidden_size: D of the MLLM.
         least_cover: Share of a token's cell that an object must cover to count.
         place_weight: Weight of the error of centre and size of what a token covers most.
     """
 
     def __init__(
-        self, words: Sequence[str], hidden_size: int, least_cover: float = 0.06, place_weight: float = 4.0
+        self,
+        words: Sequence[Sequence[str]],
+        hidden_size: int,
+        least_cover: float = 0.06,
+        place_weight: float = 4.0,
     ) -> None:
         super().__init__()
-        self.words = {word: i for i, word in enumerate(words)}
+        self.words = {word: i for i, word in enumerate(word for group in words for word in group)}
+        group_of = [number for number, group in enumerate(words) for _ in group]
+        self.group_of: Tensor
+        self.register_buffer("group_of", torch.tensor(group_of))
+        self.num_groups = len(words)
         self.least_cover, self.place_weight = least_cover, place_weight
-        self.bias = nn.Parameter(torch.zeros(len(words)))
+        self.bias = nn.Parameter(torch.zeros(len(self.words)))
         self.here, self.place = nn.Linear(hidden_size, 1), nn.Linear(hidden_size, 4)
 
     def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
@@ -149,7 +161,9 @@ class VisualWordLearner(nn.Module):
         cover = F.adaptive_avg_pool2d(masks[:, None], side).flatten(1)  # (N, tokens)
         index = batch.clip_index.to(tokens.device)
         words, boxes, here = self._truth(batch, masks, cover, index, tokens.shape[:2])
-        error = F.binary_cross_entropy_with_logits(said, words, reduction="none").sum(-1)
+        told = torch.stack([words[..., self.group_of == g].amax(-1) for g in range(self.num_groups)], -1)
+        error = F.binary_cross_entropy_with_logits(said, words, reduction="none")
+        error = (error * told[..., self.group_of]).sum(-1)
         away = (self.place(tokens).sigmoid() - boxes).abs().mean(-1)
         count = here.sum().clamp(min=1)
         return {
@@ -161,7 +175,7 @@ class VisualWordLearner(nn.Module):
     def _truth(
         self, batch: ClipBatch, masks: Tensor, cover: Tensor, index: Tensor, shape: torch.Size
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, tokens, words) which words hold, (B, tokens, 4) box of the main object, (B, tokens) any object."""
+        """Words that hold (B, tokens, words), box of the main object (B, tokens, 4), any (B, tokens)."""
         names = cover.new_zeros(len(cover), len(self.words))
         for row, expression in enumerate(batch.expressions):
             names[row, [self.words[word] for word in expression.split()]] = 1.0

@@ -71,9 +71,7 @@ def build_runner(
     """The Runner of a config, with its training model built."""
     import_methods()
     keys = {key: config[key] for key in RUNNER_KEYS if key in config}
-    keys["train_dataloader"] = dict(
-        keys["train_dataloader"], collate_fn=dict(type=collate_training.__name__)
-    )
+    keys["train_dataloader"] = dict(keys["train_dataloader"], collate_fn=dict(type=collate_training.__name__))
     return Runner(
         model=config.model,
         work_dir=str(work_dir),

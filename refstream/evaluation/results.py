@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from refstream.errors import OutputError
+from refstream.evaluation.provenance import provenance
+from refstream.streaming.writers import write_json
 
 LEARNED_MARGIN = 20.0  # J&F above shuffled expressions, from which on a group counts as learned
 
@@ -104,8 +102,11 @@ class EvaluationResult:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-serialisable; every score also says its ``j_and_f``."""
+        """All of it, JSON-serialisable, with where it comes from; every score also says its ``j_and_f``."""
+        seed = self.settings.get("seed")
         return {
+            **provenance([] if seed is None else [seed]),
+            "rows": self.rows(),
             "benchmark": self.benchmark,
             "model": self.model,
             "settings": self.settings,
@@ -120,7 +121,27 @@ class EvaluationResult:
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON; an interrupted write leaves the old file as it was."""
-        return write_json(path, self.to_dict())
+        write_json(path, self.to_dict())
+        return Path(path)
+
+    def runs(self) -> list[tuple[str, Scores]]:
+        """The model, its floors and its ceiling, by name."""
+        ceiling = [] if self.ceiling is None else [("oracle box", self.ceiling)]
+        return [("model", self.scores), *self.floors.items(), *ceiling]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per run: J, F, J&F, then J&F by group and on held-out targets."""
+        return [
+            {
+                "run": name,
+                "J": scores.overall.j,
+                "F": scores.overall.f,
+                "J&F": scores.overall.j_and_f,
+                **{group: score.j_and_f for group, score in scores.groups.items()},
+                "held out": None if scores.held_out is None else scores.held_out.j_and_f,
+            }
+            for name, scores in self.runs()
+        ]
 
     def table(self) -> Table:
         """A table for ``rich``: one row per run, one column per group."""
@@ -136,39 +157,10 @@ class EvaluationResult:
         table.add_column("run")
         for column in ("J", "F", "J&F", *groups, "held out"):
             table.add_column(column, justify="right")
-        rows = [("model", self.scores), *self.floors.items()]
-        if self.ceiling is not None:
-            rows.append(("oracle box", self.ceiling))
-        for name, scores in rows:
-            overall, held_out = scores.overall, scores.held_out
-            values = [overall.j, overall.f, overall.j_and_f, *(scores.groups[g].j_and_f for g in groups)]
-            last = "-" if held_out is None else f"{held_out.j_and_f:.1f}"
-            table.add_row(name, *(f"{value:.1f}" for value in values), last)
+        for row in self.rows():
+            name, *values = row.values()
+            table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in values))
         return table
-
-
-def write_json(path: str | Path, data: Any) -> Path:
-    """Write JSON to a temporary file beside ``path``, flush it to disk, then rename it into place.
-
-    Raises:
-        OutputError: If it cannot be written; an existing file stays as it was.
-    """
-    path = Path(path)
-    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError(path, f"cannot write the result: {error.strerror or error}") from error
-    return path
 
 
 def _scores_dict(scores: Scores) -> dict[str, Any]:

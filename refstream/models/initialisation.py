@@ -1,10 +1,10 @@
 """Initial weights for models that are trained from scratch and are far smaller than the released ones.
 
-Released weights never pass through here. Two things keep a small model from starting, both found by measuring:
-tokens of very different scale drown each other, and random attention looks nowhere. So every kind of token gets
-scale 1, and query and key projections start equal (``matched``): attention then begins with tokens of similar
-place and content, as it does in trained transformers (Trockman and Kolter, Mimetic Initialization of
-Self-Attention Layers, ICML 2023).
+Released weights never pass through here. Two things keep a small model from starting, both found by
+measuring: tokens of very different scale drown each other, and random attention looks nowhere. So every kind
+of token gets scale 1, and query and key projections start equal (``matched``): attention then begins with
+tokens of similar place and content, as it does in trained transformers (Trockman and Kolter, Mimetic
+Initialization of Self-Attention Layers, ICML 2023).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def initialise_mllm(
 
     Args:
         mllm: With fresh weights.
-        word_std: Standard deviation of word embeddings (transformers: 0.02, drowned by image tokens of scale 1).
+        word_std: Standard deviation of word embeddings (transformers: 0.02, drowned by image tokens).
         attention_gain: Of the matched projections of the vision tower; its positions start as sines.
         language_gain: Of the matched projections of the language model; its heads must not share keys.
     """
@@ -84,7 +84,7 @@ def initialise_mllm(
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """(side * side, width) float32 sines and cosines of x and y, of half a wave up to half the grid's rate."""
+    """(side * side, width) float32 sines and cosines of x and y, from half a wave to half the grid's rate."""
     if width % 4:
         raise ValueError(f"the width must be a multiple of 4, got {width}")
     rates = torch.exp(torch.linspace(math.log(math.pi / 2), math.log(math.pi * side / 2), width // 4))

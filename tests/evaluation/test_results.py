@@ -45,7 +45,7 @@ def test_a_failed_write_leaves_the_old_file(result, tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         result.save(path)
     assert path.read_text() == "old"
@@ -54,7 +54,7 @@ def test_a_failed_write_leaves_the_old_file(result, tmp_path, monkeypatch):
 
 def test_an_unusable_folder(result, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         result.save(tmp_path / "file" / "result.json")
 
 

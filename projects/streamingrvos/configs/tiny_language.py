@@ -1,4 +1,4 @@
-"""Tiny model, stage 3 of 4: the language model learns to point at what an expression means."""
+"""Tiny model, language model: it learns to point at what an expression means."""
 
 _base_ = [
     "../../../configs/_base_/runtime.py",
@@ -6,14 +6,17 @@ _base_ = [
     "../../../configs/_base_/tiny_training.py",
 ]
 
-max_iters = 1000
+max_iters = 800
 model = dict(
     type="TrainingModel",
     model=_base_.composite,
     learner=dict(type="PointingLearner"),
-    initialise=dict(),
-    sources=[("work_dirs/tiny_vision/export", "mllm.*")],
-    trainable=["mllm.*", "head.*"],
+    initialise={},
+    sources=[
+        ("work_dirs/tiny_vision_fine/export", "mllm.*"),
+        ("work_dirs/tiny_sam2_fine/export", "segmenter.*"),
+    ],
+    trainable=["mllm.model.model.language_model.*", "mllm.model.lm_head.*", "head.*"],
 )
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(dataset=dict(type="MiniRVOSStills", expressions=6))

@@ -1,4 +1,4 @@
-"""Tiny model, stage 1 of 4: the segmenter on points and boxes, as SAM2 comes prepared."""
+"""Tiny model, segmenter: points and boxes, as SAM2 comes prepared."""
 
 _base_ = [
     "../../../configs/_base_/runtime.py",
@@ -11,7 +11,7 @@ model = dict(
     type="TrainingModel",
     model=_base_.composite,
     learner=dict(type="PromptedMaskLearner"),
-    initialise=dict(),
+    initialise={},
     trainable=["segmenter.*"],
 )
 train_cfg = dict(max_iters=max_iters)

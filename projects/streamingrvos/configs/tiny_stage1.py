@@ -1,4 +1,4 @@
-"""Tiny model, stage 4 of 4, first half: referring segmentation of single frames, end to end."""
+"""Tiny model, stage 1 of the method: referring segmentation of single frames, end to end."""
 
 _base_ = [
     "../../../configs/_base_/runtime.py",
@@ -6,17 +6,30 @@ _base_ = [
     "../../../configs/_base_/tiny_training.py",
 ]
 
-max_iters = 1500
+max_iters = 1400
 model = dict(
     type="TrainingModel",
     model=_base_.composite,
     learner=dict(type="StreamingRVOSLearner", text_weight=0.1, iou_weight=0.5),
     sources=[("work_dirs/tiny_language/export", "*")],
+    trainable=[
+        "mllm.model.model.multi_modal_projector.*",
+        "mllm.model.model.language_model.*",
+        "mllm.model.lm_head.*",
+        "head.*",
+        "segmenter.model.mask_decoder.*",
+        "segmenter.model.no_memory_embedding",
+        "segmenter.model.prompt_encoder.*",
+    ],
 )
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(dataset=dict(type="MiniRVOSStills", seed=1, expressions=6))
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-custom_hooks = [dict(type="ExportHook"), dict(type="JsonLinesHook"), dict(type="ReferringProbeHook", interval=250)]
+custom_hooks = [
+    dict(type="ExportHook"),
+    dict(type="JsonLinesHook"),
+    dict(type="ReferringProbeHook", interval=250),
+]
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.04, end=50, by_epoch=False),
     dict(type="CosineAnnealingLR", begin=50, end=max_iters, eta_min=1e-6, by_epoch=False),

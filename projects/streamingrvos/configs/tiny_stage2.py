@@ -1,4 +1,4 @@
-"""Tiny model, stage 4 of 4, second half: clips, with SER and the gate inside the training loop."""
+"""Tiny model, stage 2 of the method: clips, with SER and the gate inside the training loop."""
 
 _base_ = [
     "../../../configs/_base_/runtime.py",
@@ -6,7 +6,7 @@ _base_ = [
     "../../../configs/_base_/tiny_training.py",
 ]
 
-max_iters = 500
+max_iters = 400
 model = dict(
     type="TrainingModel",
     model=_base_.composite,
@@ -17,12 +17,21 @@ model = dict(
         gate=dict(type="ConsistencyGate"),
     ),
     sources=[("work_dirs/tiny_stage1/export", "*")],
+    trainable=[
+        "mllm.model.model.multi_modal_projector.*",
+        "mllm.model.model.language_model.*",
+        "mllm.model.lm_head.*",
+        "head.*",
+        "segmenter.model.mask_decoder.*",
+        "segmenter.model.no_memory_embedding",
+        "segmenter.model.prompt_encoder.*",
+    ],
 )
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(batch_size=6, dataset=dict(type="MiniRVOSClips", seed=2, num_frames=4, expressions=4))
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [
-    dict(type="ExportHook", folder="pretrained/tiny/streamingrvos", dtype="float16"),
+    dict(type="ExportHook"),
     dict(type="JsonLinesHook"),
     dict(type="ReferringProbeHook", interval=250),
 ]

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from refstream.models.segmenter.attention import TrunkAttention
+
 TOKEN_STD = 0.02  # sam2/modeling/sam2_base.py, trunc_normal_
 FUSER_SCALE = 1e-6  # sam2 configs, layer_scale_init_value
 
@@ -16,7 +18,7 @@ def empty_model(config: Sam2VideoConfig) -> Sam2VideoModel:
     """A model whose parameters and stored buffers hold no values yet, on the default device.
 
     transformers 5.17 fixes the width of memories at 64 (``Sam2VideoMemoryAttentionLayer``) whatever the
-    configuration says; here the projections follow the configuration.
+    configuration says; here they follow it. The trunk's attention is replaced by ours.
     """
     with torch.device("meta"):
         model = Sam2VideoModel(config)
@@ -25,6 +27,9 @@ def empty_model(config: Sam2VideoConfig) -> Sam2VideoModel:
             if attention.k_proj.in_features != model.mem_dim:
                 attention.k_proj = nn.Linear(model.mem_dim, attention.internal_dim)
                 attention.v_proj = nn.Linear(model.mem_dim, attention.internal_dim)
+        trunk: Any = model.vision_encoder.backbone
+        for block in trunk.blocks:
+            block.attn = TrunkAttention(block.attn)
     model.to_empty(device=torch.get_default_device())
     attention = model.memory_attention
     attention.rotary_emb = type(attention.rotary_emb)(config=config)

@@ -1,0 +1,13 @@
+"""Tiny model, segmenter continued: the learning rate starts over (SGDR, ICLR 2017)."""
+
+_base_ = ["./tiny_sam2.py"]
+
+max_iters = 2000
+model = dict(initialise=None, sources=[("work_dirs/tiny_sam2/export", "segmenter.*")])
+train_cfg = dict(max_iters=max_iters)
+train_dataloader = dict(dataset=dict(seed=3))
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.04, end=50, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=50, end=max_iters, eta_min=1e-6, by_epoch=False),
+]
