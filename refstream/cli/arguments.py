@@ -117,10 +117,21 @@ def bench(parser: argparse.ArgumentParser) -> None:
 Milliseconds per frame of RefStream and of a re-enactment of the released loop: same process, same weights,
 same frames, alternating rounds, medians.
 """
-    parser.add_argument("what", choices=["stream"], help="what to measure")
+    parser.epilog = """\
+examples:
+  refstream bench stream --out outputs/bench/bench_stream.json
+  refstream bench real --random-init internvl2_5-4b+sam2.1-large --device cuda     (needs a GPU)
+"""
     parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="default: random weights at 1/100 of the 1B model's cost"
+        "what", choices=["stream", "real"], help="a model's stream; random weights of real size"
     )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="stream: default random weights at 1/100 of the 1B model's cost",
+    )
+    parser.add_argument("--random-init", metavar="SIZES", help="real: default internvl2_5-1b+sam2.1-large")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument("--frames", type=_positive, default=10, metavar="T", help="per round, default 10")
     parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="default: %(default)s")

@@ -86,11 +86,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     rows = (
         ("frames", "frames", "{}"),
         ("J&F", "j_and_f", "{:.1f}"),
-        ("FPS (model)", "fps", "{:.1f}"),
-        ("FPS (with reading and writing)", "fps_end_to_end", "{:.1f}"),
+        ("FPS (model)", "fps", "{:.3g}"),
+        ("FPS (with reading and writing)", "fps_end_to_end", "{:.3g}"),
         ("MLLM calls per frame", "mllm_calls_per_frame", "{:.2f}"),
         ("latency p50", "latency_ms_p50", "{:.1f} ms"),
         ("latency p95", "latency_ms_p95", "{:.1f} ms"),
+        ("peak memory", "peak_memory_mb", "{:.0f} MB"),
         ("peak GPU memory", "peak_gpu_memory_mb", "{:.0f} MB"),
     )
     for label, key, form in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,6 +180,7 @@ class Segmentation:
             "state": state,
             "j_and_f": mean,
             **timer.summary(),
+            "peak_memory_mb": _peak_memory_mb(),
             "peak_gpu_memory_mb": memory,
             "queries": [
                 {"id": i, "expression": text, "j_and_f": scores.get(i)} for i, text in queries.items()
@@ -229,6 +231,16 @@ def _report(advance: Advance, timer: StreamTimer) -> None:
     rate = timer.num_frames / seconds if seconds else 0.0
     calls = timer.num_mllm_calls / max(1, timer.num_events)
     advance(f"{rate:.1f} FPS, {calls:.2f} MLLM calls per frame")
+
+
+def _peak_memory_mb() -> float | None:
+    """Most main memory that this process held so far; None where the platform does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _smaller(a: int | None, b: int | None) -> int | None:

@@ -83,21 +83,23 @@ class OverlayCanvas:
         """(H', W', 3) uint8 RGB: the frame with its masks, and below it a line or two per query."""
         by_query = {event.query_id: event for event in events}
         masks = [by_query[i].mask if i in by_query else None for i in self.expressions]
-        picture = self._scale(blend_masks(frame.image, masks))
+        picture = self._blend(frame.image, masks)
         return np.concatenate([picture, self._strip(frame, by_query, picture.shape[1])], axis=0)
 
-    def _scale(self, image: np.ndarray) -> np.ndarray:
+    def _blend(self, image: np.ndarray, masks: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Scale to a readable width, then colour: fine outlines, and no work on pixels that nobody sees."""
         height, width = image.shape[:2]
+        size, how = (width, height), cv2.INTER_AREA
         if width < self.min_width:
             factor = -(-self.min_width // width)
-            size, how = (width * factor, height * factor), cv2.INTER_NEAREST
-            if size[1] > 2 * self.max_width:  # a strip one pixel wide
-                return image
+            if height * factor <= 2 * self.max_width:  # else it is a strip a few pixels wide
+                size, how = (width * factor, height * factor), cv2.INTER_NEAREST
         elif width > self.max_width:
-            size, how = (self.max_width, max(1, round(height * self.max_width / width))), cv2.INTER_AREA
-        else:
-            return image
-        return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
+            size = (self.max_width, max(1, round(height * self.max_width / width)))
+        if size == (width, height):
+            return blend_masks(image, masks)
+        picture = np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
+        return blend_masks(picture, [_resize_mask(mask, size, image.shape) for mask in masks])
 
     def _strip(self, frame: Frame, by_query: Mapping[str, StreamEvent], width: int) -> np.ndarray:
         font = _font(max(12, min(28, width // 40)))
@@ -193,6 +195,17 @@ def contact_sheet(
     for frame, found in zip(frames, events, strict=True):
         sheet.add(canvas.draw(frame, found))
     return sheet.render()
+
+
+def _resize_mask(
+    mask: np.ndarray | None, size: tuple[int, int], image_shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """(H, W) bool -> (size[1], size[0]) bool, nearest neighbour."""
+    if mask is None:
+        return None
+    if mask.shape != image_shape[:2]:
+        raise ValueError(f"mask of shape {mask.shape} does not fit an image of shape {image_shape}")
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), dtype=bool)
 
 
 @lru_cache(maxsize=8)

@@ -14,9 +14,10 @@ model = dict(
         type="StreamingRVOSLearner",
         text_weight=0.1,
         iou_weight=0.5,
+        mask_loss=dict(type="FullSizeMaskLoss"),
         gate=dict(type="ConsistencyGate"),
     ),
-    sources=[("work_dirs/tiny_stage1/export", "*")],
+    sources=[("work_dirs/tiny_stage1_fine/export", "*")],
     trainable=[
         "mllm.model.model.multi_modal_projector.*",
         "mllm.model.model.language_model.*",

@@ -1,0 +1,108 @@
+"""The commands beside segment and demo: thin, so what counts is what they pass on and what they refuse."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refstream.cli import bench, convert, evaluate, main, train
+from refstream.testing.fakes import FakeModel
+from refstream.video import open_video
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_eval_scores_and_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "load_model", lambda *_: FakeModel({"type": "StreamingRVOS"}))
+    out = tmp_path / "result.json"
+    words = ["eval", "some/model", "--clips", "1", "--frames", "4", "--seed", "5", "--gate", "always"]
+    assert main([*words, "--device", "cpu", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["settings"]["seed"] == 5
+    assert result["speed"]["mllm_calls_per_frame"] == 1.0
+    assert "minirvos" in capsys.readouterr().out
+    assert main(["eval", "some/model", "--benchmark", "nothing"]) == 2
+    assert "unknown benchmark" in error_line(capsys)
+
+
+def test_convert_saves_in_a_new_folder(tmp_path, monkeypatch, capsys):
+    saved = {}
+
+    class Model:
+        def save(self, folder, dtype) -> None:
+            saved[folder] = dtype
+
+    monkeypatch.setattr(convert, "load_model", lambda *_: Model())
+    assert main(["convert", "a", str(tmp_path / "b"), "--dtype", "float16"]) == 0
+    assert saved == {tmp_path / "b": torch.float16}
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    assert main(["convert", "a", str(tmp_path / "full")]) == 2
+    assert "not an empty folder" in error_line(capsys)
+
+
+def test_train_passes_its_options_on(monkeypatch, capsys):
+    seen = {}
+    monkeypatch.setattr(train, "train", lambda *a, **k: seen.update(args=a, **k) or "work_dirs/x")
+    words = ["--work-dir", "w", "--resume", "--cfg-options", "train_cfg.max_iters=3", "lr=1e-3"]
+    assert main(["train", "c.py", *words]) == 0
+    assert seen["args"] == ("c.py", {"train_cfg.max_iters": 3, "lr": 1e-3})
+    assert (seen["work_dir"], seen["resume"], seen["launcher"]) == ("w", True, "none")
+    monkeypatch.undo()
+    assert main(["train", "no/such.py"]) == 2
+    assert "no config at" in error_line(capsys)
+
+
+def test_bench_prints_and_writes(tmp_path, monkeypatch, capsys):
+    row = {"arm": "ours", "expressions": 1, "ms_per_frame": 2.0, "fps": 500.0, "mllm_calls_per_frame": 0.3}
+    calls = []
+
+    def measured(*args, **keys):
+        calls.append((args, keys))
+        return {"rows": [row], "ratios": {"full": 3.0}}
+
+    monkeypatch.setattr(bench, "bench_stream", measured)
+    out = tmp_path / "bench.json"
+    words = ["bench", "stream", "--device", "cpu", "--size", "60x80", "--rounds", "2", "--out", str(out)]
+    assert main(words) == 0
+    (args, keys), said = calls.pop(), capsys.readouterr().out
+    assert args == ("hundredth",)
+    assert (keys["size"], keys["rounds"], keys["dtype"]) == ((60, 80), 2, torch.float32)
+    assert json.loads(out.read_text())["rows"] == [row]
+    assert "full 3.00" in said
+    monkeypatch.setattr(bench, "bench_real", measured)
+    assert main(["bench", "real", "--device", "cpu", "--random-init", "a+b", "--quiet"]) == 0
+    assert calls.pop()[0] == ("a+b",)
+    assert main(["bench", "stream", "--random-init", "a+b"]) == 2
+    assert "bench real" in error_line(capsys)
+    assert main(["bench", "real", "--model", "m"]) == 2
+    assert "bench stream" in error_line(capsys)
+
+
+def test_data_in_the_layout_of_ref_youtube_vos(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["data", "minirvos", "--out", str(out), "--clips", "2", "--frames", "4", "--size", "64"]
+    assert main(words) == 0
+    meta = json.loads((out / "meta_expressions" / "test" / "meta_expressions.json").read_text())["videos"]
+    assert len(meta) == 2
+    for name, video in meta.items():
+        assert video["frames"] == ["00000", "00001", "00002", "00003"]
+        assert sum(1 for _ in open_video(out / "JPEGImages" / name)) == 4
+        assert sum(1 for _ in open_video(out / "videos" / f"{name}.mp4")) == 4
+        ids = {
+            int(v)
+            for f in video["frames"]
+            for v in np.unique(Image.open(out / "Annotations" / name / f"{f}.png"))
+        }
+        assert {int(e["obj_id"]) for e in video["expressions"].values()} <= ids
+    assert main(words) == 2
+    assert "not an empty folder" in error_line(capsys)
