@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the tiny model from nothing on MiniRVOS: eight runs of tools/train.py, about 50 minutes on 2 cores.
+# Train the tiny model from nothing on MiniRVOS: nine runs of tools/train.py, about 50 minutes on 2 cores.
 # Segmenter and vision tower do not need each other and run side by side, one core each.
 #   bash tools/make_tiny.sh [FOLDER]     FOLDER: where the model goes, default pretrained/tiny/streamingrvos
 set -euo pipefail
@@ -29,4 +29,5 @@ stage tiny_language 2
 stage tiny_stage1 2
 stage tiny_stage1_fine 2
 stage tiny_stage2 2
+stage tiny_stage2_fine 2
 "$python" tools/tiny_card.py "$folder" --minutes "$(( ($(date +%s) - start) / 60 ))"

@@ -15,7 +15,7 @@ import refstream
 
 STAGES = (
     *("tiny_sam2", "tiny_sam2_fine", "tiny_vision", "tiny_vision_fine"),
-    *("tiny_language", "tiny_stage1", "tiny_stage1_fine", "tiny_stage2"),
+    *("tiny_language", "tiny_stage1", "tiny_stage1_fine", "tiny_stage2", "tiny_stage2_fine"),
 )
 PAGE = """# The tiny model
 

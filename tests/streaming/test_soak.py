@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import refstream
 import torch
+
+import refstream
 from refstream.resources import default_model_path
 from refstream.streaming.session import StreamSession
 from refstream.structures import Frame

@@ -1,0 +1,22 @@
+"""Tiny model, stage 2 continued: more expressions per clip, the segmenter's image encoder learns too."""
+
+_base_ = ["./tiny_stage2.py"]
+
+max_iters = 550
+model = dict(
+    sources=[("work_dirs/tiny_stage2/export", "*")],
+    trainable=[
+        "mllm.model.model.multi_modal_projector.*",
+        "mllm.model.model.language_model.*",
+        "mllm.model.lm_head.*",
+        "head.*",
+        "segmenter.*",
+    ],
+)
+train_cfg = dict(max_iters=max_iters)
+train_dataloader = dict(dataset=dict(seed=6, expressions=6))
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.04, end=30, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=30, end=max_iters, eta_min=1e-6, by_epoch=False),
+]
