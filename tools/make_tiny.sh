@@ -17,7 +17,6 @@ stage() {  # name, threads, further arguments
     OMP_NUM_THREADS=$threads "$python" tools/train.py "$configs/$name.py" "$@"
 }
 
-start=$(date +%s)
 { stage tiny_sam2 1 && stage tiny_sam2_fine 1; } > /dev/null &
 sam2=$!
 trap 'kill "$sam2" 2> /dev/null || true' EXIT
@@ -30,4 +29,4 @@ stage tiny_stage1 2
 stage tiny_stage1_fine 2
 stage tiny_stage2 2
 stage tiny_stage2_fine 2
-"$python" tools/tiny_card.py "$folder" --minutes "$(( ($(date +%s) - start) / 60 ))"
+"$python" tools/tiny_card.py "$folder"

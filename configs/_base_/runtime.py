@@ -10,7 +10,7 @@ default_hooks = dict(
         backend_args=dict(backend="AtomicLocalBackend"),
     ),
 )
-custom_hooks = [dict(type="ExportHook", interval=0), dict(type="JsonLinesHook")]
+custom_hooks = [dict(type="ExportHook", interval=0), dict(type="JsonLinesHook", interval=50)]
 log_processor = dict(by_epoch=False, window_size=50)
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
 randomness = dict(seed=0)

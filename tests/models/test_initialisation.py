@@ -26,7 +26,7 @@ def test_sine_positions_differ_everywhere() -> None:
 
 def test_a_fresh_segmenter_attends_near_its_point() -> None:
     torch.manual_seed(0)
-    trunk = dict(embed_dim=8, num_heads=1, stages=[1, 1, 1, 1], global_att_blocks=[2])
+    trunk = dict(embed_dim=8, num_heads=1, stages=[1, 1, 2, 1], global_att_blocks=[3])
     segmenter = Sam2Segmenter.from_reduced(
         dict(image_size=128, hidden_dim=64, mem_dim=16, trunk=trunk, mask_decoder=dict(heads=2, mlp=64))
     )

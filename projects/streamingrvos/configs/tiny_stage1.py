@@ -26,8 +26,8 @@ train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(dataset=dict(type="MiniRVOSStills", seed=1, expressions=6))
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 custom_hooks = [
-    dict(type="ExportHook"),
-    dict(type="JsonLinesHook"),
+    dict(type="ExportHook", interval=0),
+    dict(type="JsonLinesHook", interval=50),
     dict(type="ReferringProbeHook", interval=250),
 ]
 param_scheduler = [

@@ -32,8 +32,8 @@ train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(batch_size=6, dataset=dict(type="MiniRVOSClips", seed=2, num_frames=4, expressions=4))
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [
-    dict(type="ExportHook"),
-    dict(type="JsonLinesHook"),
+    dict(type="ExportHook", interval=0),
+    dict(type="JsonLinesHook", interval=50),
     dict(type="ReferringProbeHook", interval=250),
 ]
 param_scheduler = [
