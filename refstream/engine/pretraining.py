@@ -195,7 +195,7 @@ class VisualWordLearner(nn.Module):
         words = words.index_add(0, index, covered[..., None] * names[:, None]).clamp(max=1)
         box = boxes_of(masks > 0.5) / masks.shape[-1]
         box = torch.cat(((box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]), dim=1)
-        most = cover.new_zeros(*shape).index_reduce(0, index, cover, "amax")
+        most = cover.new_zeros(*shape).scatter_reduce(0, index[:, None].expand_as(cover), cover, "amax")
         main = ((cover == most[index]) & (cover > 0)).float()
         boxes = cover.new_zeros(*shape, 4).index_add(0, index, main[..., None] * box[:, None]).clamp(max=1)
         return words, boxes, words.amax(-1)
