@@ -198,7 +198,7 @@ def oracle_masks(segmenter: Segmenter, frames: np.ndarray, targets: np.ndarray) 
             pixels = segmenter.preprocess([image])
             box_xyxy = torch.tensor(boxes, dtype=torch.float32, device=pixels.device)
             prompt = SegPrompt(box_xyxy=box_xyxy)
-            prediction = segmenter.decode(segmenter.encode(pixels), prompt, multimask=False)
+            prediction = segmenter.decode(segmenter.encode(pixels), prompt)
             for row, n in enumerate(visible):
                 result[n, t] = upsample_mask(prediction.mask_logits[row : row + 1], (height, width))
     return result
