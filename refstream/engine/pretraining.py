@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refstream.data.collate import ClipBatch
-from refstream.models.losses.mask import MaskLoss
 from refstream.models.masks import mask_ious
 from refstream.models.segmenter.prompts import embed_points
 from refstream.registry import LEARNERS, LOSSES
@@ -46,16 +45,6 @@ def random_pixels(masks: Tensor) -> Tensor:
     """(N, h, w) masks -> (N, 1, 2) x, y of one pixel of each, drawn evenly."""
     place = torch.multinomial(masks.flatten(1).float(), 1)
     return torch.stack((place % masks.shape[2], place // masks.shape[2]), dim=-1).float()
-
-
-@LOSSES.register_module()
-class FullSizeMaskLoss(MaskLoss):
-    """``MaskLoss`` at the size of the truth: logits are enlarged bilinearly first, as they are for output."""
-
-    def forward(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
-        """As ``MaskLoss.forward``."""
-        full = F.interpolate(logits[:, None], target.shape[-2:], mode="bilinear", align_corners=False)
-        return super().forward(full[:, 0], target, valid)
 
 
 @LEARNERS.register_module()

@@ -89,3 +89,13 @@ class MaskLoss(nn.Module):
             "loss_bce": self.bce_weight * (sigmoid_bce(logits, target) * weight).sum() / count,
             "loss_dice": self.dice_weight * (dice(logits, target) * weight).sum() / count,
         }
+
+
+@LOSSES.register_module()
+class FullSizeMaskLoss(MaskLoss):
+    """``MaskLoss`` at the size of the truth: logits are enlarged bilinearly first, as they are for output."""
+
+    def forward(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
+        """As ``MaskLoss.forward``."""
+        full = F.interpolate(logits[:, None], target.shape[-2:], mode="bilinear", align_corners=False)
+        return super().forward(full[:, 0], target, valid)

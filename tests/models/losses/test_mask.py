@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from refstream.models.losses.mask import MaskLoss, dice, read_points, sample_points, sigmoid_bce
+from refstream.models.losses.mask import (
+    FullSizeMaskLoss,
+    MaskLoss,
+    dice,
+    read_points,
+    sample_points,
+    sigmoid_bce,
+)
 
 
 def test_bce_closed_form() -> None:
@@ -67,3 +74,13 @@ def test_points() -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match="negative"):
         MaskLoss(bce_weight=-1)
+
+
+def test_full_size_loss_compares_enlarged_logits() -> None:
+    logits = torch.tensor([[[3.0, -1.0]]])
+    target = torch.rand(1, 1, 8)
+    # bilinear between the two centres, which lie at 1.5 and 5.5 of the eight pixels, and flat beyond them
+    enlarged = torch.tensor([3.0, 3.0, 2.5, 1.5, 0.5, -0.5, -1.0, -1.0])[None, None]
+    loss = FullSizeMaskLoss()(logits, target)
+    assert loss["loss_bce"].item() == pytest.approx(sigmoid_bce(enlarged, target).item(), rel=1e-5)
+    assert loss["loss_dice"].item() == pytest.approx(dice(enlarged, target).item(), rel=1e-5)
