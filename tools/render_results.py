@@ -72,7 +72,10 @@ def table(result: dict[str, Any], columns: list[str] | None = None) -> str:
     lines += ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in result["rows"]]
     seeds = result["seeds"]
     seeds = ", ".join(map(str, seeds)) if isinstance(seeds, list) else seeds
-    source = f"`{result['command']}`, commit {result['commit']}, seeds {seeds}, {cell(result['machine'])}"
+    machine = result["machine"]
+    if isinstance(machine, dict):
+        machine = ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None)
+    source = f"`{result['command']}`, commit {result['commit']}, seeds {seeds}, {cell(machine)}"
     return "\n".join([*lines, "", f"<sub>{source}</sub>", ""])
 
 
