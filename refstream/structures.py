@@ -120,6 +120,13 @@ class ImageFeatures:
         position = self.position if self.position.shape[0] == 1 else self.position[s]
         return ImageFeatures(self.embedding[s], (self.high_res[0][s], self.high_res[1][s]), position)
 
+    def take(self, index: Tensor) -> ImageFeatures:
+        """Features of batch N for (N,) int64 image numbers; images may repeat."""
+        position = self.position if self.position.shape[0] == 1 else self.position[index]
+        return ImageFeatures(
+            self.embedding[index], (self.high_res[0][index], self.high_res[1][index]), position
+        )
+
 
 @dataclass(frozen=True)
 class MaskPrediction:

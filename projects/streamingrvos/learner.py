@@ -83,7 +83,7 @@ class StreamingRVOSLearner:
         logits, pred_ious, texts, looks = [], [], [], 0
         for t in range(num_frames):
             index = batch.clip_index.to(vision.device) * num_frames + t
-            image = _take(features, index)
+            image = features.take(index)
             look, doubts = self._choose(model, rows, image)
             if look:
                 text = self._look(model, batch.expressions, rows, look, doubts, vision[index])
@@ -174,15 +174,6 @@ class StreamingRVOSLearner:
             row.mask, row.pred_iou = mask, float(iou)
             row.num_frames += 1
             row.frames_since_call += 1
-
-
-def _take(features: ImageFeatures, index: Tensor) -> ImageFeatures:
-    position = features.position
-    return ImageFeatures(
-        features.embedding[index],
-        (features.high_res[0][index], features.high_res[1][index]),
-        position if position.shape[0] == 1 else position[index],
-    )
 
 
 def _resize_truth(mask: Tensor, size: int) -> Tensor:

@@ -18,19 +18,13 @@ from refstream.data.collate import ClipBatch
 from refstream.models.masks import mask_ious
 from refstream.models.segmenter.prompts import embed_points
 from refstream.registry import LEARNERS, LOSSES
-from refstream.structures import ImageFeatures, SegPrompt
+from refstream.structures import SegPrompt
 
 
 def truth_masks(batch: ClipBatch, side: int, device: torch.device) -> Tensor:
     """(N, side, side) float32: the first frame of each mask, area-averaged."""
     masks = torch.stack([mask[0] for mask in batch.masks]).to(device)
     return F.adaptive_avg_pool2d(masks[:, None].float(), side)[:, 0]
-
-
-def take_images(features: ImageFeatures, index: Tensor) -> ImageFeatures:
-    """Features repeated so that row i is that of image ``index[i]``."""
-    position = features.position if features.position.shape[0] == 1 else features.position[index]
-    return ImageFeatures(features.embedding[index], tuple(m[index] for m in features.high_res), position)  # type: ignore[arg-type]
 
 
 def boxes_of(masks: Tensor) -> Tensor:
@@ -86,7 +80,7 @@ class PromptedMaskLearner:
         masks, index = masks[seen], batch.clip_index.to(masks.device)[seen]
         prompt, present = self._prompts(masks, index)
         multimask = prompt.box_xyxy is None or bool(torch.rand(()) < 0.5)
-        prediction = segmenter.decode(take_images(features, index), prompt, multimask=multimask)
+        prediction = segmenter.decode(features.take(index), prompt, multimask=multimask)
         return self._compare(prediction, masks, present)
 
     def _prompts(self, masks: Tensor, index: Tensor) -> tuple[SegPrompt, Tensor]:
