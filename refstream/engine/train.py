@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
@@ -72,6 +73,11 @@ def build_runner(
     import_methods()
     keys = {key: config[key] for key in RUNNER_KEYS if key in config}
     keys["train_dataloader"] = dict(keys["train_dataloader"], collate_fn=dict(type=collate_training.__name__))
+    if launcher == "pytorch" and not torch.cuda.is_available():
+        # mmengine's own set-up asks for a CUDA device, and wraps the model with one
+        torch.distributed.init_process_group("gloo")
+        wrapper = dict(type="MMDistributedDataParallel", device_ids=None, find_unused_parameters=True)
+        keys["cfg"] = Config({**config, "model_wrapper_cfg": wrapper})
     return Runner(
         model=config.model,
         work_dir=str(work_dir),
@@ -79,8 +85,7 @@ def build_runner(
         launcher=launcher,
         default_scope=SCOPE,
         experiment_name=Path(work_dir).resolve().name,
-        cfg=config,
-        **keys,
+        **{"cfg": config, **keys},
     )
 
 
