@@ -22,7 +22,7 @@ METHODS_PACKAGE = "refstream_projects"
 
 # Rooms of the core, lowest first: a room imports those of its own rank or below, and never in a circle.
 RANKS = (
-    {"structures", "errors", "images", "video", "video_writer", "registry", "resources"},
+    {"structures", "errors", "files", "images", "video", "video_writer", "registry", "resources"},
     {"checkpoints"},
     {"models", "data", "synthetic"},
     {"streaming"},

@@ -10,7 +10,7 @@ import numpy as np
 
 from refstream.cli.console import note, progress_bar
 from refstream.errors import UserError
-from refstream.streaming.writers import write_json, write_png
+from refstream.files import write_json, write_png
 from refstream.synthetic.minirvos import FPS, MiniRVOS, SyntheticClip
 from refstream.video import write_video
 

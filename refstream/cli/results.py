@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from rich.table import Table
 
-from refstream.streaming.writers import EventJsonlWriter, MaskPngWriter, OverlayVideoWriter, write_json
+from refstream.files import write_json
+from refstream.streaming.writers import EventJsonlWriter, MaskPngWriter, OverlayVideoWriter
 from refstream.structures import Frame, StreamEvent
 
 EVENTS, MASKS, OVERLAY = "events.jsonl", "masks", "overlay.mp4"

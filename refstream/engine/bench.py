@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from refstream.evaluation.provenance import provenance
+from refstream.files import write_json
 from refstream.models.loading import load
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
@@ -32,7 +33,6 @@ from refstream.registry import PIPELINES, foreign_pipeline, import_methods
 from refstream.streaming.gates import RandomGate
 from refstream.streaming.session import StreamSession
 from refstream.streaming.timing import StreamTimer
-from refstream.streaming.writers import write_json
 from refstream.structures import Frame
 from refstream.synthetic.expressions import all_words
 from refstream.synthetic.minirvos import MiniRVOS

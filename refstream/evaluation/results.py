@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from refstream.evaluation.provenance import provenance
-from refstream.streaming.writers import write_json
+from refstream.files import write_json
 
 LEARNED_MARGIN = 20.0  # J&F above shuffled expressions, from which on a group counts as learned
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,63 +15,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from refstream.data import rle
-from refstream.errors import OutputError
+from refstream.files import output_error, write_png
 from refstream.streaming.overlay import ContactSheet, OverlayCanvas
 from refstream.structures import Frame, StreamEvent
 from refstream.video import VideoWriter
-
-
-def atomic_write_bytes(path: str | Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Args:
-        path: Parents are made; a file already there is replaced.
-        data: Its contents.
-        durable: Also survive a power cut: fsync the file before renaming, and its folder after.
-
-    Raises:
-        OutputError: disk full, no permission, ...; ``path`` is then as it was before.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(part, path)
-        if durable:
-            _sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise _output_error(path, error) from error
-    except BaseException:  # Ctrl-C between writing and renaming
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-
-
-def atomic_write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
-    """``atomic_write_bytes`` for UTF-8 text."""
-    atomic_write_bytes(path, text.encode("utf-8"), durable=durable)
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN and infinity are refused."""
-    atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_png(path: str | Path, image: np.ndarray, *, durable: bool = True) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG, atomically."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
-    atomic_write_bytes(path, buffer.getvalue(), durable=durable)
 
 
 def folder_name(query_id: str) -> str:
@@ -145,7 +93,7 @@ class EventJsonlWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (closed in close)
         except OSError as error:
-            raise _output_error(self.path, error) from error
+            raise output_error(self.path, error) from error
 
     def write(self, events: Sequence[StreamEvent]) -> None:
         """Append whole lines; if that fails the file is cut back to its last whole line.
@@ -164,7 +112,7 @@ class EventJsonlWriter:
                     self._file.seek(start)
                     self._file.truncate(start)
                 if isinstance(error, OSError):
-                    raise _output_error(self.path, error) from error
+                    raise output_error(self.path, error) from error
                 raise
 
     def close(self) -> None:
@@ -241,20 +189,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; folders cannot be opened on every platform."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _output_error(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        path, f"cannot be written ({error.strerror or error}); what was written before is intact"
-    )

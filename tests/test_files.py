@@ -1,0 +1,58 @@
+"""Files are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from refstream import files
+from refstream.errors import OutputError
+from refstream.files import atomic_write_bytes, atomic_write_text, write_json
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_atomic_write_replaces_and_leaves_no_trace(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    atomic_write_text(path, "one")
+    atomic_write_text(path, "zwölf")
+    assert path.read_text(encoding="utf-8") == "zwölf"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch, broken):
+    path = tmp_path / "a.txt"
+    atomic_write_text(path, "old")
+    monkeypatch.setattr(files.os, broken, no_space)
+    with pytest.raises(OutputError, match=r"a\.txt: cannot be written \(No space left") as caught:
+        atomic_write_bytes(path, b"new")
+    assert caught.value.path == path
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_interrupt_while_writing_leaves_no_trace(tmp_path, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write_text(tmp_path / "a.txt", "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        atomic_write_text(tmp_path / "out" / "a.txt", "x")
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert not list(tmp_path.iterdir())
