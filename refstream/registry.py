@@ -29,6 +29,7 @@ MODELS = Registry(
 HEADS = Registry("head", scope=SCOPE, locations=["refstream.models.heads.seg_token"])
 LOSSES = Registry("loss", scope=SCOPE, locations=["refstream.models.losses.mask"])
 GATES = Registry("gate", scope=SCOPE, locations=["refstream.streaming.gates"])
+CONTEXTS = Registry("context", scope=SCOPE)  # what the MLLM is told of the past of a query
 PIPELINES = Registry("pipeline", scope=SCOPE)
 LEARNERS = Registry("learner", scope=SCOPE)
 DATASETS = Registry("dataset", parent=MM_DATASETS, scope=SCOPE, locations=["refstream.data.datasets"])

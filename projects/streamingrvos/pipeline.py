@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from refstream.models.masks import mask_iou, upsample_mask
-from refstream.registry import GATES, PIPELINES
+from refstream.registry import CONTEXTS, GATES, PIPELINES
 from refstream.streaming.features import FrameFeatures, StageTimer, no_timer
-from refstream.streaming.gates import Gate, GateDecision, GateSignals
+from refstream.streaming.gates import Gate, GateDecision, GateSignals, query_number
 from refstream.structures import Frame, MaskPrediction, Query, SegPrompt, StreamEvent
 
 from .omcp import paper_gate
 from .ser import SegMemory, stack_context
 
 FIRST = GateDecision(True, "first")
+SER = dict(type="SegMemory", length=1)
 
 
 @dataclass
@@ -62,7 +63,8 @@ class StreamingRVOS:
     Args:
         model: Composite with ``mllm``, ``segmenter`` and ``head``.
         gate: Gate or its config. Default: the paper's OMCP with its 1B thresholds.
-        context_length: K, [SEG] states kept and fed back. 0 switches SER off (placeholder on every frame).
+        context: Config of what a query remembers for the MLLM. Default: SER's ``SegMemory`` of length 1
+            (paper, release); ``NoMemory`` switches SER off (placeholder on every frame).
         reprompt: Tell the MLLM on a re-look that the target may have changed (paper; not in the release).
         max_tiles: Tiles of the MLLM's view of a frame. 1 as trained; the release infers with up to
             12 and a thumbnail.
@@ -80,10 +82,10 @@ class StreamingRVOS:
     causal = True
     max_frames = None
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": dict(gate=paper_gate("1b"), context_length=1, reprompt=True, max_tiles=1, answer="forced"),
+        "paper": dict(gate=paper_gate("1b"), context=SER, reprompt=True, max_tiles=1, answer="forced"),
         "release": dict(
             gate=dict(type="EveryFrameGate"),
-            context_length=1,
+            context=SER,
             reprompt=False,
             max_tiles=12,
             answer="generate",
@@ -97,7 +99,7 @@ class StreamingRVOS:
         model: Any,
         *,
         gate: Gate | dict[str, Any] | None = None,
-        context_length: int = 1,
+        context: dict[str, Any] | None = None,
         reprompt: bool = True,
         max_tiles: int = 1,
         answer: str = "forced",
@@ -107,12 +109,11 @@ class StreamingRVOS:
     ) -> None:
         if answer not in ("forced", "generate"):
             raise ValueError(f"answer must be 'forced' or 'generate', got {answer!r}")
-        if context_length < 0:
-            raise ValueError(f"context_length must not be negative, got {context_length}")
         self.model = model
         gate = dict(type="ConsistencyGate") if gate is None else gate
         self.gate: Gate = GATES.build(gate) if isinstance(gate, dict) else gate
-        self.context_length = context_length
+        self.context = context or SER
+        CONTEXTS.build(dict(self.context))  # a wrong config fails here, not at the first query
         self.reprompt = reprompt
         self.max_tiles = max_tiles
         self.answer = answer
@@ -123,7 +124,7 @@ class StreamingRVOS:
     def start(self, query: Query) -> StreamingRVOSState:
         """A fresh state; the expression is checked now, not at the first frame."""
         self.model.chat([query.expression])
-        return StreamingRVOSState(query, SegMemory(max(self.context_length, 1)))
+        return StreamingRVOSState(query, CONTEXTS.build(dict(self.context)))
 
     def encode(self, frame: Frame) -> FrameFeatures:
         """Lazily encoded features, shared by all queries of the frame."""
@@ -158,6 +159,7 @@ class StreamingRVOS:
             consistency=turn.consistency,
             prev_pred_iou=state.pred_iou,
             prev_consistency=state.consistency,
+            query=query_number(f"{state.query.id} {state.query.expression}"),
         )
 
     def _decode(self, turns: list[_Turn], features: FrameFeatures) -> None:
@@ -179,11 +181,7 @@ class StreamingRVOS:
             return
         states = [t.state for t in turns]
         tokens = features.vision_tokens
-        context, mask = stack_context(
-            [s.memory for s in states], self.model.mllm.hidden_size, device=tokens.device, dtype=tokens.dtype
-        )
-        if self.context_length == 0:
-            mask = torch.zeros_like(mask)
+        context, mask = self._context(states, tokens)
         expressions = [s.query.expression for s in states]
         doubts = [self.reprompt and t.decision.doubt for t in turns]
         with self.stage("mllm"):
@@ -197,6 +195,11 @@ class StreamingRVOS:
             turn.prediction = None
             self._renew(turn, seg)
             turn.state.frames_since_call = 0
+
+    def _context(self, states: Sequence[StreamingRVOSState], tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, K, D) context states of N queries and (N, K) which of them count."""
+        memories = [state.memory for state in states]
+        return stack_context(memories, self.model.mllm.hidden_size, device=tokens.device, dtype=tokens.dtype)
 
     def _renew(self, turn: _Turn, seg: Tensor | None) -> None:
         """Take a new (D,) [SEG] state; without one, SER is reset and the old prompt stays."""

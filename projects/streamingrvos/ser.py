@@ -2,7 +2,9 @@
 
 Source: StreamingRVOS (CVPR 2026), section 3 "SER": the MLLM reads <context> [INFO] </context> before the
 question, where [INFO] is the [SEG] state of the previous frame, and a learned placeholder on the first frame.
-The paper calls the memory a FIFO queue; the release hard-wires its length to 1. Here the length is a key.
+The paper calls the memory a FIFO queue; the release hard-wires its length to 1. Here the length is a key, and
+the memory itself is a config (``type=``) of the registry ``CONTEXTS``: anything with these methods can take
+its place.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from refstream.registry import CONTEXTS
 
+
+@CONTEXTS.register_module()
 class SegMemory:
     """FIFO of the last K [SEG] states of one query.
 
@@ -33,6 +38,23 @@ class SegMemory:
     def clear(self) -> None:
         """Back to the placeholder, as the release does when an answer has no [SEG]."""
         self.states = []
+
+
+@CONTEXTS.register_module()
+class NoMemory(SegMemory):
+    """SER switched off: nothing is kept, the placeholder stays on every frame."""
+
+    def push(self, state: Tensor) -> None:
+        """Forget it."""
+
+
+@CONTEXTS.register_module()
+class ZeroedMemory(SegMemory):
+    """The control of SER: slots are filled as usual, with zeros."""
+
+    def push(self, state: Tensor) -> None:
+        """Remember that there was a state, and nothing of it."""
+        super().push(torch.zeros_like(state))
 
 
 def stack_context(

@@ -109,23 +109,25 @@ class SegComposite:
             texts.append(reply.text)
         return states, texts
 
-    def encode_frames(self, clips: Sequence[np.ndarray]) -> tuple[Tensor, ImageFeatures]:
-        """Encode B clips of T frames with both encoders, for training.
-
-        Frozen encoders (no parameter wants a gradient) run without a graph.
+    def vision_tokens(self, images: Sequence[np.ndarray], *, max_tiles: int = 1) -> list[Tensor]:
+        """The MLLM's view of each image, for training; a frozen tower runs without a graph.
 
         Args:
-            clips: B arrays (T, H, W, 3) uint8.
+            images: B images (H, W, 3) uint8, of any sizes.
+            max_tiles: Most tiles of an image, see ``MLLM.preprocess``.
 
         Returns:
-            (B * T, num_image_tokens, D) vision tokens, clip by clip, and features of batch B * T.
+            B tensors (tiles, num_image_tokens, D).
         """
-        images = [frame for clip in clips for frame in clip]
+        tiles = [1] * len(images) if max_tiles == 1 else self.mllm.tile_counts(images, max_tiles=max_tiles)
         with no_grad_if_frozen(self.mllm.vision_modules()):
-            tokens = self.mllm.encode_images(self.mllm.preprocess(images))
+            tokens = self.mllm.encode_images(self.mllm.preprocess(images, max_tiles=max_tiles))
+        return list(tokens.split(tiles))
+
+    def image_features(self, images: Sequence[np.ndarray]) -> ImageFeatures:
+        """The segmenter's features of B images, for training; a frozen segmenter runs without a graph."""
         with no_grad_if_frozen([self.segmenter]):
-            features = self.segmenter.encode(self.segmenter.preprocess(images))
-        return tokens, features
+            return self.segmenter.encode(self.segmenter.preprocess(images))
 
 
 def no_grad_if_frozen(modules: Sequence[torch.nn.Module]) -> contextlib.AbstractContextManager[Any]:

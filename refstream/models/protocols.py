@@ -52,12 +52,14 @@ class MLLMOutput:
     Attributes:
         hidden: (B, L, D) final-norm hidden states.
         logits: (B, L, V) or None when they were not asked for.
-        loss: Scalar token cross-entropy (float32), or None without labels.
+        loss: Scalar token cross-entropy (float32), the mean over supervised tokens; None where not asked for.
+        row_loss: (B,) float32, its sum over the supervised tokens of each row; None where not asked for.
     """
 
     hidden: Tensor
     logits: Tensor | None = None
     loss: Tensor | None = None
+    row_loss: Tensor | None = None
 
 
 @runtime_checkable

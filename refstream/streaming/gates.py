@@ -10,6 +10,7 @@ Source of the consistency gate: StreamingRVOS (CVPR 2026), Online Mask Consisten
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,7 @@ class GateSignals:
         consistency: P_c, IoU of that mask with the previous frame's mask; None if not decoded yet.
         prev_pred_iou: P_i of the mask emitted at the previous frame.
         prev_consistency: P_c of the mask emitted at the previous frame; None at the second frame.
+        query: A number that tells the query from others, for gates that toss coins.
     """
 
     frame_index: int
@@ -37,6 +39,7 @@ class GateSignals:
     consistency: float | None = None
     prev_pred_iou: float | None = None
     prev_consistency: float | None = None
+    query: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Gate(Protocol):
     def decide(self, signals: GateSignals) -> GateDecision:
         """Judge one query at one frame."""
         ...
+
+
+def query_number(text: str) -> int:
+    """A number for ``GateSignals.query``, the same in every process: 32 bits of a checksum."""
+    return zlib.crc32(text.encode("utf-8", "replace"))
 
 
 def _check_unit(**values: float) -> None:
@@ -181,7 +189,7 @@ class RandomGate:
 
     Args:
         probability: Chance of a call per frame, in [0, 1].
-        seed: The decision depends on (seed, frame index) alone, so that runs repeat.
+        seed: The decision depends on (seed, query, frame index) alone, so that runs repeat.
     """
 
     needs_mask = False
@@ -191,7 +199,7 @@ class RandomGate:
         self.probability, self.seed = probability, seed
 
     def decide(self, signals: GateSignals) -> GateDecision:
-        """Toss the coin of this frame."""
-        rng = np.random.default_rng([self.seed, signals.frame_index])
+        """Toss the coin of this query and frame."""
+        rng = np.random.default_rng([self.seed, signals.query, signals.frame_index])
         invoke = bool(rng.random() < self.probability)
         return GateDecision(invoke, "random" if invoke else "reuse")

@@ -1,5 +1,6 @@
-"""Fakes for tests of methods: an MLLM and a segmenter that really refer, by colour, without any weights."""
+"""For tests of methods: fakes that really refer, by colour, and a real model with random weights."""
 
 from refstream.testing.fakes import FakeMLLM, FakeModel, FakeSegmenter, moving_square_video
+from refstream.testing.small import small_model
 
-__all__ = ["FakeMLLM", "FakeModel", "FakeSegmenter", "moving_square_video"]
+__all__ = ["FakeMLLM", "FakeModel", "FakeSegmenter", "moving_square_video", "small_model"]

@@ -106,7 +106,8 @@ class FakeMLLM(nn.Module):
             colours[:, 3:6] = colours[:, 3:6] + 0.1 * seen[:, :3]
         hidden = (colours * self.scale)[:, None].expand(-1, chat.input_ids.shape[1], -1)
         wanted = self.training if with_loss is None else with_loss
-        return MLLMOutput(hidden=hidden, loss=hidden.sum() * 0 if wanted else None)
+        row_loss = hidden.flatten(1).sum(1) * 0 if wanted else None
+        return MLLMOutput(hidden, loss=None if row_loss is None else row_loss.sum(), row_loss=row_loss)
 
 
 class FakeSegmenter(nn.Module):

@@ -13,48 +13,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import refstream
-from refstream.models.mllm.tokenizer import build_tiny_tokenizer
-from refstream.models.modeling import RefStreamConfig, RefStreamModel
 from refstream.models.random_init import random_model
 from refstream.structures import Frame
+from refstream.testing import small_model
 
-MLLM = dict(
-    vision_config=dict(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=[64, 64],
-        patch_size=[16, 16],
-    ),
-    text_config=dict(
-        model_type="qwen2",
-        vocab_size=1,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-    ),
-    downsample_ratio=0.5,
-)
-SAM2 = dict(
-    image_size=64,
-    hidden_dim=32,
-    mem_dim=16,
-    trunk=dict(embed_dim=8, num_heads=1, stages=[1, 1, 2, 1], global_att_blocks=[3]),
-    memory_attention=dict(layers=1, feedforward=32),
-)
-
-
-def small_model() -> RefStreamModel:
-    config = RefStreamConfig(
-        mllm=dict(type="InternVL", config=MLLM, prompts=dict(lowercase=False)),
-        segmenter=dict(type="Sam2Segmenter", config=SAM2),
-        pipeline=dict(type="StreamingRVOS", gate=dict(type="EveryKGate", k=2)),
-    )
-    return RefStreamModel(config, build_tiny_tokenizer(["the red circle"])).eval()
+PIPELINE = dict(type="StreamingRVOS", gate=dict(type="EveryKGate", k=2))
 
 
 def masks(model: Any) -> tuple[list[np.ndarray], list[float]]:
@@ -69,7 +32,7 @@ def masks(model: Any) -> tuple[list[np.ndarray], list[float]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
-    return small_model().save(tmp_path_factory.mktemp("model") / "m")
+    return small_model(PIPELINE).save(tmp_path_factory.mktemp("model") / "m")
 
 
 @pytest.fixture
@@ -168,7 +131,8 @@ def test_bfloat16_keeps_rotary_tables_and_gives_float32_logits(folder: Path) -> 
     tables = [b for n, b in model.mllm.named_buffers() if n.endswith("inv_freq")]
     assert tables
     assert {b.dtype for b in tables} == {torch.float32}
-    tokens, features = model.encode_frames([np.zeros((1, 48, 70, 3), np.uint8)])
+    image = np.zeros((48, 70, 3), np.uint8)
+    (tokens,), features = model.vision_tokens([image]), model.image_features([image])
     states, _ = model.force_seg(["the red circle"], tokens)
     prediction = model.segmenter.decode(features, model.head(states[0][None]))
     assert prediction.mask_logits.dtype == torch.float32

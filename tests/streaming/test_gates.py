@@ -62,6 +62,7 @@ def test_random_gate_repeats_and_has_its_rate() -> None:
     draws = [gate.decide(signals(frame_index=i)).invoke for i in range(4000)]
     assert draws == [gate.decide(signals(frame_index=i)).invoke for i in range(4000)]
     assert abs(sum(draws) / 4000 - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 4000)
+    assert draws != [gate.decide(signals(frame_index=i, query=1)).invoke for i in range(4000)]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class Recorder(FakeModel):
 
 def test_ser_feeds_the_last_states_back_newest_last() -> None:
     model = Recorder()
-    run(model, ["the red square"], num_frames=4, gate=dict(type="EveryFrameGate"), context_length=2)
+    run(model, ["the red square"], num_frames=4, gate=dict(type="EveryFrameGate"), context=dict(type="SegMemory", length=2))
     masks = [m[0].tolist() for _, m, _ in model.looks]
     assert masks == [[False, False], [False, True], [True, True], [True, True]]
     # state n was raised by n: the third look sees states 1 and 2 in that order, the fourth 2 and 3
@@ -111,7 +111,7 @@ def test_ser_feeds_the_last_states_back_newest_last() -> None:
 
 def test_without_ser_the_placeholder_stays() -> None:
     model = Recorder()
-    run(model, ["the red square"], num_frames=3, gate=dict(type="EveryFrameGate"), context_length=0)
+    run(model, ["the red square"], num_frames=3, gate=dict(type="EveryFrameGate"), context=dict(type="NoMemory"))
     assert not torch.cat([m for _, m, _ in model.looks]).any()
 
 
@@ -158,5 +158,5 @@ def test_an_answer_without_seg_keeps_the_prompt_and_is_flagged() -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match="forced"):
         PIPELINES.build(dict(type="StreamingRVOS", model=FakeModel(), answer="sing"))
-    with pytest.raises(ValueError, match="negative"):
-        PIPELINES.build(dict(type="StreamingRVOS", model=FakeModel(), context_length=-1))
+    with pytest.raises(ValueError, match="at least one"):
+        PIPELINES.build(dict(type="StreamingRVOS", model=FakeModel(), context=dict(type="SegMemory", length=0)))

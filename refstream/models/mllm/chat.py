@@ -230,13 +230,17 @@ class PromptBuilder:
     ) -> ChatTokens:
         """General dialogues: B lists of (question, answer) turns; an image, if any, stands in the first turn.
 
-        A last answer of None leaves the assistant's turn open. Questions are taken as typed.
+        A last answer of None leaves the assistant's turn open. Questions are taken as typed. Only rows with
+        an image have a context slot.
         """
         tiles = _per_row(num_tiles, len(dialogues), "num_tiles")
         if with_context and not self.with_context:
             raise ValueError("with_context=True needs a PromptBuilder that was built with with_context=True")
         return self._batch(
-            [self._dialogue(d, n, num_images, with_context) for d, n in zip(dialogues, tiles, strict=True)]
+            [
+                self._dialogue(turns, n, num_images, with_context and n > 0)
+                for turns, n in zip(dialogues, tiles, strict=True)
+            ]
         )
 
     def _dialogue(

@@ -24,7 +24,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTr
 from refstream.checkpoints import internvl as layout
 from refstream.checkpoints.safe import load_state, load_strict
 from refstream.models.mllm import tokens as T
-from refstream.models.mllm.chat import ChatTokens, PromptBuilder
+from refstream.models.mllm.chat import IGNORE, ChatTokens, PromptBuilder
 from refstream.models.mllm.generation import Generation, generate_greedy
 from refstream.models.mllm.sizes import prepare_config, released_config, restore_rotary
 from refstream.models.mllm.tiles import ResizeMode, image_tiles, num_tiles
@@ -238,6 +238,23 @@ class InternVL(nn.Module):
         """What turns pixels into vision tokens: tower and projector."""
         return [self.model.model.vision_tower, self.model.model.multi_modal_projector]
 
+    def vocabulary_modules(self) -> list[nn.Module]:
+        """What has one row per token: input embeddings and output head, each with a ``weight`` (V, D)."""
+        return [self.word_embeddings, self.model.lm_head]
+
+    def replace_vocabulary(self, embeddings: nn.Module, head: nn.Module) -> None:
+        """Put other modules in the places of ``vocabulary_modules``."""
+        self.model.model.language_model.embed_tokens = embeddings
+        self.model.lm_head = head
+
+    def language_model(self) -> nn.Module:
+        """The language model, without its output head."""
+        return self.model.model.language_model
+
+    def checkpoint_gradients(self) -> None:
+        """Recompute the language model's layers on the way back instead of keeping their activations."""
+        self.language_model().gradient_checkpointing_enable(dict(use_reentrant=False))
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         """(tiles, 3, s, s) -> (tiles, num_image_tokens, D) vision tokens in the LLM's space."""
         return self.model.model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output
@@ -293,10 +310,11 @@ class InternVL(nn.Module):
         self._check_length(embeds.shape[1])
         hidden = self.model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
         logits = self.model.lm_head(hidden) if with_logits else None
-        loss = None
+        loss = row_loss = None
         if self.training if with_loss is None else with_loss:
-            loss = self.token_loss(hidden, chat.labels)
-        return MLLMOutput(hidden=hidden, logits=logits, loss=loss)
+            row_loss = self.token_losses(hidden, chat.labels)
+            loss = row_loss.sum() / (chat.labels[:, 1:] != IGNORE).sum().clamp(min=1)
+        return MLLMOutput(hidden=hidden, logits=logits, loss=loss, row_loss=row_loss)
 
     def generate(
         self,
@@ -321,16 +339,16 @@ class InternVL(nn.Module):
             keep_all_hidden=keep_all_hidden,
         )
 
-    def token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over the supervised tokens, each predicted by the position before it; float32.
+    def token_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """(B,) float32: cross-entropy summed over each row's supervised tokens.
 
-        Zero (with a graph) if no token is supervised.
+        Each is predicted by the position before it. Zero (with a graph) where no token is supervised.
         """
-        supervised = labels[:, 1:] != -100
+        supervised = labels[:, 1:] != IGNORE
         predicting, targets = hidden[:, :-1][supervised], labels[:, 1:][supervised]
-        if targets.numel() == 0:
-            return hidden.sum().float() * 0.0
-        return F.cross_entropy(self.model.lm_head(predicting).float(), targets)
+        losses = F.cross_entropy(self.model.lm_head(predicting).float(), targets, reduction="none")
+        rows = supervised.nonzero()[:, 0]
+        return (hidden[:, 0, 0].float() * 0.0).index_add(0, rows, losses)
 
     def _check_length(self, length: int) -> None:
         limit = self.config.text_config.max_position_embeddings

@@ -1,0 +1,52 @@
+"""A real model with random weights, small enough to run in milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refstream.models.mllm.tokenizer import build_tiny_tokenizer
+from refstream.models.modeling import RefStreamConfig, RefStreamModel
+
+MLLM = dict(
+    vision_config=dict(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=[64, 64],
+        patch_size=[16, 16],
+    ),
+    text_config=dict(
+        model_type="qwen2",
+        vocab_size=1,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    ),
+    downsample_ratio=0.5,
+)
+SAM2 = dict(
+    image_size=64,
+    hidden_dim=32,
+    mem_dim=16,
+    trunk=dict(embed_dim=8, num_heads=1, stages=[1, 1, 2, 1], global_att_blocks=[3]),
+    memory_attention=dict(layers=1, feedforward=32),
+)
+
+
+def small_model(pipeline: dict[str, Any] | None = None, words: str = "the red circle") -> RefStreamModel:
+    """InternVL and SAM2 with their real classes and random weights, 64 px, in eval mode.
+
+    Args:
+        pipeline: What the model's config names.
+        words: The words that are tokens of their own; all others are spelt in bytes.
+    """
+    config = RefStreamConfig(
+        mllm=dict(type="InternVL", config=MLLM, prompts=dict(lowercase=False)),
+        segmenter=dict(type="Sam2Segmenter", config=SAM2),
+        pipeline=pipeline or {},
+    )
+    return RefStreamModel(config, build_tiny_tokenizer([words])).eval()
