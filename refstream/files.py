@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: the one place that writes bytes, JSON and PNG atomically."""
+"""Files that are there whole or not at all: the one place that writes bytes, JSON and pictures atomically."""
 
 from __future__ import annotations
 
@@ -53,15 +53,34 @@ def atomic_write_text(path: str | Path, text: str, *, durable: bool = True) -> N
     atomic_write_bytes(path, text.encode("utf-8"), durable=durable)
 
 
-def write_json(path: str | Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN and infinity are refused."""
-    atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: str | Path, content: Any, *, indent: int | None = 2) -> None:
+    """Write JSON atomically, indented unless ``indent`` is None; NaN and infinity are refused."""
+    atomic_write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_png(path: str | Path, image: np.ndarray, *, durable: bool = True) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG, atomically."""
+def write_png(
+    path: str | Path, image: np.ndarray, *, palette: bytes | None = None, durable: bool = True
+) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as PNG, atomically.
+
+    Args:
+        path: Parents are made; a file already there is replaced.
+        image: Grey or RGB; with a palette, (H, W) indices into it.
+        palette: R, G, B of each index, one after another, at most 768 bytes.
+        durable: As in ``atomic_write_bytes``.
+    """
+    picture = Image.fromarray(image)
+    if palette is not None:
+        picture.putpalette(palette)
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=1)
+    picture.save(buffer, format="PNG", compress_level=1)
+    atomic_write_bytes(path, buffer.getvalue(), durable=durable)
+
+
+def write_jpeg(path: str | Path, image: np.ndarray, *, quality: int = 95, durable: bool = True) -> None:
+    """Write (H, W, 3) uint8 RGB as JPEG with full colour resolution (4:4:4), atomically; it is lossy."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality, subsampling=0)
     atomic_write_bytes(path, buffer.getvalue(), durable=durable)
 
 

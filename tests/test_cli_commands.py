@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from refstream.cli import bench, convert, evaluate, main, train
 from refstream.testing.fakes import FakeModel
@@ -88,21 +86,20 @@ def test_bench_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert "bench stream" in error_line(capsys)
 
 
-def test_data_in_the_layout_of_ref_youtube_vos(tmp_path, capsys):
+def test_data_in_an_official_layout(tmp_path, capsys):
     out = tmp_path / "out"
     words = ["data", "minirvos", "--out", str(out), "--clips", "2", "--frames", "4", "--size", "64"]
+    words += ["--world", "plain"]
     assert main(words) == 0
-    meta = json.loads((out / "meta_expressions" / "test" / "meta_expressions.json").read_text())["videos"]
+    assert "mevis valid_u: 2 clips" in capsys.readouterr().err
+    meta = json.loads((out / "valid_u" / "meta_expressions.json").read_text())["videos"]
     assert len(meta) == 2
     for name, video in meta.items():
         assert video["frames"] == ["00000", "00001", "00002", "00003"]
-        assert sum(1 for _ in open_video(out / "JPEGImages" / name)) == 4
-        assert sum(1 for _ in open_video(out / "videos" / f"{name}.mp4")) == 4
-        ids = {
-            int(v)
-            for f in video["frames"]
-            for v in np.unique(Image.open(out / "Annotations" / name / f"{f}.png"))
-        }
-        assert {int(e["obj_id"]) for e in video["expressions"].values()} <= ids
+        assert sum(1 for _ in open_video(out / "valid_u" / "JPEGImages" / name)) == 4
     assert main(words) == 2
-    assert "not an empty folder" in error_line(capsys)
+    assert "choose another folder or split" in error_line(capsys)
+    assert main([*words, "--layout-split", "train"]) == 0
+    assert (out / "train" / "mask_dict.json").exists()
+    assert main([*words, "--layout", "refcoco", "--layout-split", "valid"]) == 2
+    assert "train, val, testA, testB" in error_line(capsys)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from refstream import files
 from refstream.errors import OutputError
-from refstream.files import atomic_write_bytes, atomic_write_text, write_json
+from refstream.files import atomic_write_bytes, atomic_write_text, write_jpeg, write_json, write_png
 
 
 def no_space(*_: object, **__: object) -> None:
@@ -56,3 +58,26 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_json_in_one_line(tmp_path):
+    write_json(tmp_path / "a.json", {"x": [1, None]}, indent=None)
+    assert (tmp_path / "a.json").read_text() == '{"x": [1, null]}\n'
+
+
+def test_png_with_a_palette_keeps_the_indices(tmp_path):
+    indices = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    write_png(tmp_path / "a.png", indices, palette=bytes(range(18)))
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "P"
+        assert np.array(picture).tolist() == indices.tolist()
+        assert np.array(picture.convert("RGB"))[1, 2].tolist() == [15, 16, 17]
+
+
+def test_jpeg_keeps_full_colour_resolution(tmp_path):
+    image = np.zeros((16, 16, 3), dtype=np.uint8)
+    image[:, ::2, 0] = 255  # one column red, one black: at half the colour resolution both come out alike
+    write_jpeg(tmp_path / "a.jpg", image)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert (picture.format, picture.mode) == ("JPEG", "RGB")
+        assert np.abs(np.array(picture).astype(int) - image).max() < 40

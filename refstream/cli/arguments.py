@@ -97,11 +97,37 @@ examples:
 
 def convert(parser: argparse.ArgumentParser) -> None:
     """Options of ``refstream convert``."""
-    parser.description = (
-        "Load a released Sa2VA-family export or a RefStream folder, and save it as the latter."
+    parser.description = """\
+Save released weights (Sa2VA family), another RefStream folder, or what a config trained as a model folder
+that `refstream.load` and every other command take.
+"""
+    parser.epilog = """\
+examples:
+  refstream convert pretrained/Sa2VA-1B pretrained/sa2va_1b
+  refstream convert projects/streamingrvos/configs/tiny_stage2.py work_dirs/tiny_stage2 --save-path out
+  refstream convert CONFIG.py work_dirs/x/iter_00000500 --save-path out --layout sa2va
+"""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder with config.json, or CONFIG.py")
+    parser.add_argument(
+        "out",
+        type=Path,
+        nargs="?",
+        metavar="OUT",
+        help="new folder; after CONFIG.py: its checkpoint (iter_NNN, a .pth file, or the work directory)",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder with config.json")
-    parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
+    parser.add_argument(
+        "--save-path", type=Path, metavar="P", help="new folder, as OUT; needed after CONFIG.py"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=["refstream", "sa2va"],
+        default="refstream",
+        help="sa2va: keys and config.json of Sa2VA's released models; default refstream",
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="for the page: what `refstream eval --out` wrote"
+    )
+    parser.add_argument("--licence", metavar="TEXT", help="for the page: of the trained weights")
     parser.add_argument(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
@@ -143,14 +169,36 @@ examples:
 def data(parser: argparse.ArgumentParser) -> None:
     """Options of ``refstream data``."""
     parser.description = """\
-Write clips of MiniRVOS in the layout of Ref-YouTube-VOS (meta_expressions.json, JPEGImages, Annotations),
-each clip also as videos/ID.mp4. A development benchmark: not to be quoted as a result on real data.
+Write MiniRVOS in the layout of an official dataset, see docs/data.md; several splits may share a folder.
+A development benchmark: not to be quoted as a result on real data.
+"""
+    parser.epilog = """\
+examples:
+  refstream data minirvos --layout mevis --out data/minirvos/mevis --split train --clips 200
+  refstream data minirvos --layout mevis --out data/minirvos/mevis --split val        (written as valid_u)
+  refstream data minirvos --layout refcoco+ --out data/minirvos/refcoco+ --split test --layout-split testB
 """
     parser.add_argument("name", choices=["minirvos"], help="what to write")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--layout",
+        choices=[
+            "mevis",
+            "revos",
+            "ref_davis17",
+            "ref_youtube_vos",
+            "refcoco",
+            "refcoco+",
+            "refcocog",
+        ],
+        default="mevis",
+        help="default: %(default)s",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="root of the dataset")
+    parser.add_argument("--layout-split", metavar="SPLIT", help="official split to write --split as")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
+    parser.add_argument("--world", choices=["rich", "plain"], default="rich", help="default: %(default)s")
     parser.add_argument("--seed", type=_count, default=0)
-    parser.add_argument("--clips", type=_positive, default=10, metavar="N")
+    parser.add_argument("--clips", type=_positive, default=10, metavar="N", help="or pictures, default 10")
     parser.add_argument("--frames", type=_positive, default=24, metavar="T")
     parser.add_argument("--size", type=_positive, default=128, help="side in pixels")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
