@@ -32,8 +32,15 @@ GATES = Registry("gate", scope=SCOPE, locations=["refstream.streaming.gates"])
 CONTEXTS = Registry("context", scope=SCOPE)  # what the MLLM is told of the past of a query
 PIPELINES = Registry("pipeline", scope=SCOPE)
 LEARNERS = Registry("learner", scope=SCOPE)
-DATASETS = Registry("dataset", parent=MM_DATASETS, scope=SCOPE, locations=["refstream.data.datasets"])
-TRANSFORMS = Registry("transform", parent=MM_TRANSFORMS, scope=SCOPE)
+DATASETS = Registry(
+    "dataset",
+    parent=MM_DATASETS,
+    scope=SCOPE,
+    locations=["refstream.data.datasets", "refstream.data.mixture"],
+)
+TRANSFORMS = Registry(
+    "transform", parent=MM_TRANSFORMS, scope=SCOPE, locations=["refstream.data.transforms"]
+)
 METRICS = Registry("metric", parent=MM_METRICS, scope=SCOPE)
 HOOKS = Registry("hook", parent=MM_HOOKS, scope=SCOPE, locations=["refstream.engine.hooks"])
 

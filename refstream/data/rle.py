@@ -53,6 +53,35 @@ def decode(code: RLE) -> np.ndarray:
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
 
+def from_polygons(polygons: Sequence[Sequence[float] | np.ndarray], height: int, width: int) -> np.ndarray:
+    """COCO polygons -> (H, W) bool, True inside any of them, overlaps included.
+
+    Args:
+        polygons: Each [x0, y0, x1, y1, ...] in pixels; one of fewer than three points encloses nothing.
+        height: H.
+        width: W.
+
+    Raises:
+        ValueError: If a polygon is not an even number of finite coordinates, or lies far outside.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"a mask needs a size of at least 1 x 1, got {height} x {width}")
+    limit = 10.0 * max(height, width)  # pycocotools walks along every edge, pixel by pixel
+    shapes = []
+    for polygon in polygons:
+        points = np.asarray(polygon, dtype=np.float64)
+        if points.ndim != 1 or len(points) % 2 or not (np.abs(points) <= limit).all():
+            raise ValueError(
+                f"a polygon must be an even number of finite coordinates near a picture of {height} x {width}"
+                f", got {str(polygon)[:80]}"
+            )
+        if len(points) >= 6:  # pycocotools takes four numbers for a box
+            shapes.append(points.tolist())
+    if not shapes:
+        return np.zeros((height, width), dtype=bool)
+    return decode(coco.merge(coco.frPyObjects(shapes, height, width)))
+
+
 def encode_clip(masks: np.ndarray) -> list[RLE]:
     """(T, H, W) bool -> T codes."""
     if masks.ndim != 3:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from refstream.data.rle import decode, decode_clip, encode, encode_clip
+from refstream.data.rle import decode, decode_clip, encode, encode_clip, from_polygons
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (5, 9), (120, 161)])
@@ -76,3 +76,37 @@ def test_bad_masks_are_refused():
         encode_clip(np.zeros((4, 4), dtype=bool))
     with pytest.raises(ValueError, match="one size"):
         decode_clip([None])
+
+
+def test_polygons_become_their_union():
+    square, overlapping = [2, 1, 6, 1, 6, 4, 2, 4], [4, 2, 9, 2, 9, 6, 4, 6]
+    expected = np.zeros((8, 10), dtype=bool)
+    expected[1:4, 2:6] = expected[2:6, 4:9] = True
+    mask = from_polygons([square, overlapping], 8, 10)
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_polygons_are_those_of_pycocotools():
+    rng = np.random.default_rng(7)
+    polygons = [(rng.random(2 * n) * 60 - 5).tolist() for n in (3, 5, 12)]
+    official = [coco.decode(coco.frPyObjects([polygon], 40, 50))[..., 0] for polygon in polygons]
+    np.testing.assert_array_equal(from_polygons(polygons, 40, 50), np.any(official, axis=0))
+
+
+def test_degenerate_polygons_enclose_nothing():
+    for polygon in ([], [1, 2], [1, 1, 5, 5], [3, 3, 3, 3, 3, 3]):
+        assert from_polygons([polygon], 8, 8).sum() == 0
+    assert from_polygons([], 3, 5).shape == (3, 5)
+    box = [2, 1, 6, 1, 6, 4, 2, 4]  # beside one of two points it stays a polygon
+    np.testing.assert_array_equal(from_polygons([[1, 1, 5, 5], box], 8, 8), from_polygons([box], 8, 8))
+
+
+@pytest.mark.parametrize(
+    "polygon", [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5, float("nan")], [0, 0, 1e9, 0, 0, 5], [[1, 2, 3, 4, 5, 6]]]
+)
+def test_impossible_polygons_are_refused(polygon):
+    with pytest.raises(ValueError, match="polygon"):
+        from_polygons([polygon], 8, 8)
+    with pytest.raises(ValueError, match="1 x 1"):
+        from_polygons([], 0, 8)
