@@ -9,10 +9,14 @@ from refstream.errors import UserError
 _PACKAGE = Path(__file__).resolve().parent
 TINY_FOLDERS = (_PACKAGE.parent / "pretrained" / "tiny", _PACKAGE / "pretrained" / "tiny")
 """Candidates for the embedded weights: of a checkout, of an installation."""
+DEFAULT_NAME = "default"
+"""File beside several models that holds the folder's name of the one to take."""
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder that holds config.json: ``path`` itself, or the only such folder in it.
+    """The folder that holds config.json: ``path`` itself, or the one in it.
+
+    Of several, the file ``default`` beside them names the one.
 
     Raises:
         UserError: there is none, or there are several to choose from.
@@ -22,12 +26,17 @@ def model_folder(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"no model folder at {path}; expected a folder with config.json")
+    if (path / DEFAULT_NAME).is_file():
+        chosen = path / (path / DEFAULT_NAME).read_text(encoding="utf-8").strip()
+        if chosen.parent != path or not (chosen / "config.json").is_file():
+            raise UserError(f"{path / DEFAULT_NAME} must name a model folder beside it, got {chosen.name!r}")
+        return chosen
     inside = sorted(file.parent for file in path.glob("*/config.json"))
     if len(inside) == 1:
         return inside[0]
     if inside:
         names = ", ".join(str(folder) for folder in inside)
-        raise UserError(f"{path} holds several models; choose one of {names}")
+        raise UserError(f"{path} holds several models; choose one of {names}, or name it in {DEFAULT_NAME}")
     raise UserError(f"{path} is not a model folder: it has no config.json")
 
 

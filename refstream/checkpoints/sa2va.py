@@ -17,6 +17,7 @@ from torch import Tensor
 from refstream.checkpoints import internvl, sam2
 
 HEAD_PREFIX = "text_hidden_fcs."
+OWN_KEY = "refstream"  # entry of config.json that the projects' own code does not read
 TRAINING_PREFIX = "mllm.model."
 _MLLM_PREFIXES = ("vision_model.", "language_model.", "mlp1.")
 _TEMPLATES = ("qwen_chat", "phi3_chat")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from refstream.checkpoints.safe import load_state, load_strict
+from refstream.checkpoints.writing import MAX_SHARD_SIZE, save_state
 from refstream.models.composite import SegComposite
+from refstream.models.mllm.lora import merged_state_dict
 from refstream.registry import HEADS, MODELS, import_methods
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 class RefStreamConfig(PretrainedConfig):
@@ -67,30 +67,37 @@ class RefStreamModel(SegComposite, PreTrainedModel):
     def init_weights(self) -> None:
         """Nothing: the parts drew their weights when built, and mmengine must not draw them again."""
 
-    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
-        """Write config.json, model.safetensors and the tokenizer; ``load`` reads them back.
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        state: Mapping[str, Tensor] | None = None,
+        max_shard_size: int | str = MAX_SHARD_SIZE,
+    ) -> Path:
+        """Write config.json, the weights and the tokenizer; ``load`` reads them back.
+
+        Adapters are merged in what is written, and stay as they are in the live model.
 
         Args:
             folder: Created if missing.
             dtype: Storage type of floating weights; None keeps them.
+            state: This model's state dict where its weights lie elsewhere (spread over several processes).
+            max_shard_size: Larger weights are cut into several files, see ``save_state``.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = copy.deepcopy(self.config)
-        config.mllm = dict(config.mllm, config=self.mllm.config.to_dict(), prompts=self._prompt_options())
+        config.mllm = dict(config.mllm, config=self.mllm.config.to_dict(), prompts=self.prompt_options())
         config.segmenter = dict(config.segmenter, config=self.segmenter.config.to_dict())
         config.mllm.pop("init_word_embeddings_std", None)
         config.save_pretrained(folder)
         self.mllm.tokenizer.save_pretrained(folder)
-        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}
-        if dtype is not None:
-            state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
-        partial = folder / (WEIGHTS_FILE + ".partial")
-        save_file(state, partial, metadata={"format": "pt"})
-        partial.replace(folder / WEIGHTS_FILE)
+        save_state(merged_state_dict(self, state), folder, dtype=dtype, max_shard_size=max_shard_size)
         return folder
 
-    def _prompt_options(self) -> dict[str, Any]:
+    def prompt_options(self) -> dict[str, Any]:
+        """How questions are worded: the options of the MLLM's ``PromptBuilder`` that a config states."""
         options = self.mllm.prompts.options()
         options.pop("num_image_tokens")
         return options

@@ -8,7 +8,7 @@ of the video is tracked with SAM2's memory. Sa2VA-i reports better results with 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +16,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from refstream.checkpoints import sa2va as layout
 from refstream.checkpoints.internvl import grow_vocabulary
 from refstream.checkpoints.safe import load_state, load_strict
 from refstream.checkpoints.sam2 import transformers_to_meta
+from refstream.checkpoints.writing import MAX_SHARD_SIZE, save_state
+from refstream.files import write_json
 from refstream.models.mllm import tokens as T
+from refstream.models.mllm.lora import merged_state_dict
 from refstream.models.mllm.tokenizer import load_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel, skip_init
 from refstream.structures import ImageFeatures, SegPrompt
@@ -46,7 +48,8 @@ def load_sa2va(
 
     Args:
         folder: config.json, safetensors (also sharded), tokenizer files.
-        pipeline: Config of the streaming pipeline that the model names; None for none.
+        pipeline: Config of the streaming pipeline that the model names where the export names none (released
+            ones never do); None for none.
         device: Where the weights go.
         dtype: Floating type of the weights in memory; position tables stay float32.
         compatible: Resize with PIL and round SAM2's constants to bfloat16, as the released code does, instead
@@ -65,11 +68,13 @@ def load_sa2va(
     parts = layout.split(load_state(folder))
     tokenizer = load_tokenizer(folder)
     with_context = T.token_id(tokenizer, T.TIME_CONTEXT) is not None
+    prompts = {"template": layout.chat_template(written), "with_context": with_context}
+    own = written.get(layout.OWN_KEY, {})
     config = RefStreamConfig(
         mllm={
             "type": "InternVL",
             "config": layout.mllm_config(written),
-            "prompts": {"template": layout.chat_template(written), "with_context": with_context},
+            "prompts": {**own.get("prompts", {}), **prompts},
             "added_tokens": list(T.ADDED_TOKENS if with_context else T.SA2VA_TOKENS),
             "resize": "pil" if compatible else "tensor",
         },
@@ -79,7 +84,7 @@ def load_sa2va(
             "resize": "pil_bicubic" if compatible else "bilinear",
             "bf16_constants": compatible,
         },
-        pipeline=pipeline,
+        pipeline=own.get("pipeline") or pipeline,
     )
     with skip_init():
         model = RefStreamModel(config, tokenizer)
@@ -92,24 +97,33 @@ def load_sa2va(
     return model.eval()
 
 
-def save_sa2va(model: RefStreamModel, folder: str | Path) -> Path:
+def save_sa2va(
+    model: RefStreamModel,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+) -> Path:
     """Write an export that :func:`load_sa2va` reads; the keys are those of the released ones.
+
+    Adapters are merged in what is written, and stay as they are in the live model. What the layout has no
+    place for (pipeline, wording of the prompts) goes into an entry of config.json that only RefStream reads.
 
     Args:
         model: An InternVL on a chat template of Sa2VA with a SAM2 of a public size, or one that came from a
             reduced description (``trunk``).
         folder: Created if missing. It holds no code, so that the projects' own loaders need theirs beside it.
+        dtype: Storage type of floating weights; None keeps them.
+        state: The model's state dict where its weights lie elsewhere (spread over several processes).
+        max_shard_size: Larger weights are cut into several files, see ``save_state``.
 
     Raises:
         ValueError: If SAM2's size can neither be told from its weights nor from the configuration.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = layout.Sa2VAParts(
-        mllm=model.mllm.model.state_dict(),
-        head=model.head.state_dict(),
-        segmenter=transformers_to_meta(model.segmenter.model.state_dict()),
-    )
+    parts = exported_parts(model, state)
     described = model.config.segmenter.get("config", {})
     reduced = described if "trunk" in described else None
     if reduced is None:
@@ -117,13 +131,26 @@ def save_sa2va(model: RefStreamModel, folder: str | Path) -> Path:
     config = layout.export_config(
         model.mllm.config.to_dict(), template=model.mllm.prompts.template, reduced_sam2=reduced
     )
-    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    config[layout.OWN_KEY] = {"prompts": model.prompt_options(), "pipeline": model.config.pipeline}
+    write_json(folder / "config.json", config)
     model.mllm.tokenizer.save_pretrained(folder)
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in layout.join(parts).items()}
-    partial = folder / "model.safetensors.partial"
-    save_file(state, partial, metadata={"format": "pt"})
-    partial.replace(folder / "model.safetensors")
+    save_state(layout.join(parts), folder, dtype=dtype, max_shard_size=max_shard_size)
     return folder
+
+
+def exported_parts(model: RefStreamModel, state: Mapping[str, Tensor] | None = None) -> layout.Sa2VAParts:
+    """The three state dicts of an export, adapters merged; ``state`` as in :func:`save_sa2va`."""
+    merged = merged_state_dict(model, state)
+    return layout.Sa2VAParts(
+        mllm=_below("mllm.model.", merged),
+        head=_below("head.", merged),
+        segmenter=transformers_to_meta(_below("segmenter.model.", merged)),
+    )
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries behind a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,24 @@ def _resize_mask(
     return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), dtype=bool)
 
 
+def outline_mask(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """A copy of an (H, W, 3) uint8 image with the outline of an (H, W) bool mask, one or two pixels wide."""
+    out = image.copy()
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(out, contours, -1, colour, max(1, min(image.shape[:2]) // 200))
+    return out
+
+
+def text_strip(text: str, width: int) -> np.ndarray:
+    """(h, width, 3) uint8: one line of light text on dark ground, shortened where it does not fit."""
+    font = _font(max(12, min(28, width // 40)))
+    strip = Image.new("RGB", (width, round(font.size * 1.5)), _PAPER)
+    pen = ImageDraw.Draw(strip)
+    left = font.size // 2
+    pen.text((left, font.size // 5), _shorten(pen, text, font, width - 2 * left), _INK, font)
+    return np.asarray(strip)
+
+
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from refstream.checkpoints import sa2va as layout
 from refstream.models.mllm import tokens as T
-from refstream.models.sa2va import Sa2VAOffline, load_sa2va, save_sa2va
+from refstream.models.mllm.lora import add_lora, lora_layers
+from refstream.models.random_init import random_model
+from refstream.models.sa2va import Sa2VAOffline, exported_parts, load_sa2va, save_sa2va
 
 
 @pytest.fixture
@@ -64,6 +68,39 @@ def test_eight_tokens_and_sam2_1(export: Path, tmp_path: Path) -> None:
     assert T.token_id(loaded.mllm.tokenizer, T.TIME_CONTEXT) == 357
     assert loaded.segmenter.model.config.enable_occlusion_spatial_embedding is True
     assert loaded.mllm.prompts.referring(["a"]).context_positions.shape == (1, 1)
+
+
+@pytest.mark.parametrize(("size", "layers"), [("1B", 24), pytest.param("4B", 36, marks=pytest.mark.slow)])
+def test_a_trained_model_of_real_size_has_the_released_keys(golden: Path, size: str, layers: int) -> None:
+    """With LoRA in it, and the other vocabulary: on the meta device, so by names and shapes."""
+    with torch.device("meta"):
+        model = random_model(f"internvl2_5-{size.lower()}+sam2-large", device="meta")
+        assert add_lora(model.mllm, r=128, alpha=256) == 7 * layers
+    exported = layout.join(exported_parts(model))
+    with gzip.open(golden / "checkpoint_keys" / f"Sa2VA-{size}.json.gz", "rt") as file:
+        released = json.load(file)
+    assert set(exported) == set(released)
+    vocabulary = {"language_model.model.embed_tokens.weight", "language_model.lm_head.weight"}
+    different = {key for key, value in exported.items() if list(value.shape) != released[key]["shape"]}
+    assert different <= vocabulary
+
+
+def test_adapters_and_prompts_survive_the_layout(export: Path, tmp_path: Path) -> None:
+    model = load_sa2va(export)
+    model.config.pipeline = {"type": "StreamingRVOS", "max_tiles": 1}
+    model.mllm.prompts.lowercase = not model.mllm.prompts.lowercase
+    add_lora(model.mllm, r=2, alpha=4)
+    for layer in lora_layers(model).values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.05)
+    again = load_sa2va(save_sa2va(model, tmp_path / "m"), pipeline={"type": "Other"})
+    assert again.config.pipeline == model.config.pipeline
+    assert again.prompt_options() == model.prompt_options()
+    chat = model.chat(["the round shape"])
+    pixels = model.mllm.preprocess([np.zeros((40, 40, 3), dtype=np.uint8)])
+    states = [m.mllm.forward_chat(chat, m.mllm.encode_images(pixels)).hidden for m in (model, again)]
+    assert torch.allclose(*states, atol=1e-5)
+    bare = load_sa2va(export)
+    assert not torch.allclose(bare.mllm.forward_chat(chat, bare.mllm.encode_images(pixels)).hidden, states[0])
 
 
 def test_broken_exports_are_explained(export: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import_methods()
 def run(
     model: FakeModel, expressions: list[str], num_frames: int = 6, **keys: Any
 ) -> list[list[StreamEvent]]:
-    session = StreamSession(PIPELINES.build(dict(type="StreamingRVOS", model=model, **keys)))
+    session = StreamSession(PIPELINES.build({"type": "StreamingRVOS", "model": model, **keys}))
     session.open(expressions)
     frames, _ = moving_square_video(num_frames)
     return [session.step(f) for f in frames]
@@ -100,7 +100,13 @@ class Recorder(FakeModel):
 
 def test_ser_feeds_the_last_states_back_newest_last() -> None:
     model = Recorder()
-    run(model, ["the red square"], num_frames=4, gate=dict(type="EveryFrameGate"), context=dict(type="SegMemory", length=2))
+    run(
+        model,
+        ["the red square"],
+        num_frames=4,
+        gate=dict(type="EveryFrameGate"),
+        context=dict(type="SegMemory", length=2),
+    )
     masks = [m[0].tolist() for _, m, _ in model.looks]
     assert masks == [[False, False], [False, True], [True, True], [True, True]]
     # state n was raised by n: the third look sees states 1 and 2 in that order, the fourth 2 and 3
@@ -111,8 +117,28 @@ def test_ser_feeds_the_last_states_back_newest_last() -> None:
 
 def test_without_ser_the_placeholder_stays() -> None:
     model = Recorder()
-    run(model, ["the red square"], num_frames=3, gate=dict(type="EveryFrameGate"), context=dict(type="NoMemory"))
+    run(
+        model,
+        ["the red square"],
+        num_frames=3,
+        gate=dict(type="EveryFrameGate"),
+        context=dict(type="NoMemory"),
+    )
     assert not torch.cat([m for _, m, _ in model.looks]).any()
+
+
+def test_controls_of_ser_feed_back_zeros_or_anothers_state() -> None:
+    model = Recorder()
+    gate = dict(type="EveryFrameGate")
+    run(model, ["the red square"], num_frames=3, gate=gate, context=dict(type="ZeroedMemory"))
+    assert [m.any().item() for _, m, _ in model.looks] == [False, True, True]
+    assert not any(context.any() for context, _, _ in model.looks)
+    said = ["the red square", "the blue square"]
+    own, other = Recorder(), Recorder()
+    run(own, said, num_frames=2, gate=gate)
+    run(other, said, num_frames=2, gate=gate, type="SwappedContext")
+    assert torch.equal(own.looks[1][0].flip(0), other.looks[1][0])
+    assert not torch.equal(own.looks[1][0], other.looks[1][0])
 
 
 class Doubtful:
@@ -159,4 +185,6 @@ def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match="forced"):
         PIPELINES.build(dict(type="StreamingRVOS", model=FakeModel(), answer="sing"))
     with pytest.raises(ValueError, match="at least one"):
-        PIPELINES.build(dict(type="StreamingRVOS", model=FakeModel(), context=dict(type="SegMemory", length=0)))
+        PIPELINES.build(
+            dict(type="StreamingRVOS", model=FakeModel(), context=dict(type="SegMemory", length=0))
+        )

@@ -8,7 +8,6 @@ go through ``refstream.checkpoints.internvl``.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,11 @@ from torch.nn import functional as F
 from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 from refstream.checkpoints import internvl as layout
-from refstream.checkpoints.safe import load_state, load_strict
+from refstream.checkpoints.safe import load_strict
 from refstream.models.mllm import tokens as T
 from refstream.models.mllm.chat import IGNORE, ChatTokens, PromptBuilder
 from refstream.models.mllm.generation import Generation, generate_greedy
+from refstream.models.mllm.loading import differences, read_folder
 from refstream.models.mllm.sizes import prepare_config, released_config, restore_rotary
 from refstream.models.mllm.tiles import ResizeMode, image_tiles, num_tiles
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer, load_tokenizer
@@ -40,8 +40,9 @@ class InternVL(nn.Module):
     """The MLLM of StreamingRVOS and Sa2VA; implements :class:`refstream.models.protocols.MLLM`.
 
     Args:
-        config: transformers' ``InternVLConfig``, or the arguments of one. A vocabulary smaller than the
-            tokenizer's is grown to it, the image token and the number of tokens per tile are derived.
+        config: transformers' ``InternVLConfig``, the arguments of one, or ``dict(size="internvl2_5-1b")``. A
+            vocabulary smaller than the tokenizer's is grown to it, the image token and the number of tokens
+            per tile are derived.
         tokenizer: A tokenizer or the folder of one; RefStream's special tokens are added where missing.
         prompts: Settings of :class:`PromptBuilder` (all but tokenizer and ``num_image_tokens``).
         resize: ``tensor`` or ``pil``, see :func:`refstream.models.mllm.tiles.image_tiles`.
@@ -64,7 +65,9 @@ class InternVL(nn.Module):
         if isinstance(tokenizer, str | Path):
             tokenizer = load_tokenizer(tokenizer)
         T.add_special_tokens(tokenizer, tuple(added_tokens))
-        settings: Any = InternVLConfig(**config) if isinstance(config, dict) else copy.deepcopy(config)
+        if isinstance(config, dict):
+            config = InternVLConfig(**(released_config(config["size"]) if "size" in config else config))
+        settings: Any = copy.deepcopy(config)
         self.tokenizer = tokenizer
         self.resize: ResizeMode = resize
         self.num_image_tokens = prepare_config(settings, tokenizer)
@@ -122,23 +125,7 @@ class InternVL(nn.Module):
             FileNotFoundError: if a file is missing.
             ValueError: for an unknown architecture or weights that do not fit it.
         """
-        path = Path(path)
-        config_file = path / "config.json"
-        if not config_file.is_file():
-            raise FileNotFoundError(f"no config.json in {path}; expected the folder of an InternVL model")
-        written = json.loads(config_file.read_text(encoding="utf-8"))
-        kind = written.get("model_type")
-        if kind == "internvl_chat":
-            config = layout.native_config(written)
-            state = layout.to_native(load_state(path))
-        elif kind == "internvl":
-            config = InternVLConfig.from_dict(written).to_dict()
-            state = layout.modernise_native(load_state(path))
-        else:
-            raise ValueError(
-                f"{config_file} is of model_type {kind!r}, expected 'internvl_chat' or 'internvl'"
-                + ("; load it with refstream.models.sa2va" if kind == "sa2va_chat" else "")
-            )
+        config, state = read_folder(path)
         return cls.from_state(config, state, load_tokenizer(path), dtype=dtype, device=device, **options)
 
     @classmethod
@@ -154,9 +141,35 @@ class InternVL(nn.Module):
     ) -> InternVL:
         """From a native configuration and state dict; every key must be there and fit."""
         model = cls._empty(config, tokenizer, dtype, device, options)
-        state = layout.grow_vocabulary(layout.untie_head(state), model.config.text_config.vocab_size)
-        load_strict(model.model, state, "InternVL weights")
+        model.load_weights(state)
         return model
+
+    def load_weights(self, state: Mapping[str, Tensor], what: str = "InternVL weights") -> None:
+        """Load a native state dict; rows of added tokens become the mean of the others.
+
+        Raises:
+            ValueError: Naming missing, unexpected and mis-shaped keys.
+        """
+        state = layout.grow_vocabulary(layout.untie_head(state), self.config.text_config.vocab_size)
+        load_strict(self.model, state, what)
+
+    def load_original(self, path: str | Path) -> None:
+        """Load the weights of a folder that ``from_pretrained`` takes into this model of the same size.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If sizes or constants differ, or its tokens have other numbers here.
+        """
+        config, state = read_folder(path)
+        wrong = differences(self.config, InternVLConfig(**config))
+        ours, theirs = self.tokenizer.get_vocab(), load_tokenizer(path).get_vocab()
+        moved = [token for token, number in theirs.items() if ours.get(token) != number]
+        if wrong or moved:
+            raise ValueError(
+                f"{path} does not fit the model: {wrong or f'tokens have other numbers, e.g. {moved[:3]}'}; "
+                "name its own size and its own tokenizer in the config"
+            )
+        self.load_weights(state, str(path))
 
     @classmethod
     def _empty(
@@ -253,7 +266,8 @@ class InternVL(nn.Module):
 
     def checkpoint_gradients(self) -> None:
         """Recompute the language model's layers on the way back instead of keeping their activations."""
-        self.language_model().gradient_checkpointing_enable(dict(use_reentrant=False))
+        language: Any = self.language_model()
+        language.gradient_checkpointing_enable(dict(use_reentrant=False))
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """(tiles, 3, s, s) -> (tiles, num_image_tokens, D) vision tokens in the LLM's space."""
