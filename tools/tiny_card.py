@@ -13,9 +13,11 @@ import torch
 
 import refstream
 
-SIDE_BY_SIDE = (("tiny_sam2", "tiny_sam2_fine"), ("tiny_vision", "tiny_vision_fine"))
-AFTER = ("tiny_language", "tiny_stage1", "tiny_stage1_fine", "tiny_stage2", "tiny_stage2_fine")
-STAGES = (*SIDE_BY_SIDE[0], *SIDE_BY_SIDE[1], *AFTER)
+# In order; stages with a bar between them run side by side.
+STAGES = """tiny_sam2 tiny_sam2_fine | tiny_vision tiny_vision_fine ; tiny_language ; tiny_plain ; tiny_plain_fine ;
+    tiny_plain_clips ; tiny_plain_clips_fine ; tiny_sam2_world | tiny_vision_world ; tiny_align ; tiny_stage1 ;
+    tiny_stage2"""
+ORDER = [[side.split() for side in step.split("|")] for step in STAGES.split(";")]
 PAGE = """# The tiny model
 
 Trained from nothing on MiniRVOS, seed 0, on two CPU cores in float32; stored in float16. It knows coloured
@@ -42,12 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
-    model = refstream.load(Path("work_dirs") / STAGES[-1] / "export")
+    names = [name for step in ORDER for side in step for name in side]
+    model = refstream.load(Path("work_dirs") / names[-1] / "export")
     model.save(args.folder, dtype=torch.float16)
     rows: list[str] = []
     minutes: dict[str, float] = {}
     with (args.folder / "log.jsonl").open("w", encoding="utf-8") as log:
-        for stage in STAGES:
+        for stage in names:
             lines = [
                 json.loads(line)
                 for line in (Path("work_dirs") / stage / "log.jsonl").read_text().splitlines()
@@ -56,8 +59,8 @@ def main() -> None:
             last = [line for line in lines if "seconds" in line][-1]
             minutes[stage] = last["seconds"] / 60
             rows.append(row(stage, last, minutes[stage]))
-    first = max(sum(minutes[stage] for stage in stages) for stages in SIDE_BY_SIDE)
-    page = PAGE.format(rows="\n".join(rows), minutes=first + sum(minutes[stage] for stage in AFTER))
+    total = sum(max(sum(minutes[name] for name in side) for side in step) for step in ORDER)
+    page = PAGE.format(rows="\n".join(rows), minutes=total)
     (args.folder / "README.md").write_text(page, encoding="utf-8")
 
 

@@ -1,28 +1,27 @@
-"""Train a config: python tools/train.py projects/<method>/configs/<name>.py [--cfg-options key=value ...]."""
+"""Train a config: python tools/train.py projects/<method>/configs/<name>.py [--cfg-options key=value ...].
+
+Several processes: ``bash tools/dist.sh train CONFIG NUM_GPUS``. All options: ``--help``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from mmengine.config import DictAction
+from torch.distributed.elastic.multiprocessing.errors import record
 
-from refstream.engine.train import train
+from refstream.cli import arguments
+from refstream.cli.train import run
 
 
+@record  # torchrun then names the process that failed first, with its traceback
 def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="config file")
-    parser.add_argument(
-        "--work-dir", help="logs, checkpoints and the export; default work_dirs/<config name>"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in the work directory"
-    )
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="dotted keys that replace values")
-    args = parser.parse_args()
-    train(args.config, args.cfg_options, work_dir=args.work_dir, resume=args.resume, launcher=args.launcher)
+    """Read the command line and train; ``SystemExit`` with a code other than 0 if not all was done."""
+    parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.train(parser)
+    code = run(parser.parse_args())
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ composite = dict(
     mllm=dict(type="InternVL", config=dict(vision_config=_vision, text_config=_text, downsample_ratio=0.5)),
     segmenter=dict(type="Sam2Segmenter", config=_segmenter),
     head=dict(type="SegTokenHead"),
-    # thresholds chosen on MiniRVOS val (seed 1): J&F 70.5, against 67.4 with the paper's 0.7, 0.1 for 1B
-    pipeline=dict(type="StreamingRVOS", gate=dict(type="ConsistencyGate", tau1=0.8, tau2=0.2)),
+    pipeline=dict(type="StreamingRVOS"),
 )
 attribute_words = [
     ["red", "green", "blue", "yellow", "purple", "orange", "cyan", "white"],

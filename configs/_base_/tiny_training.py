@@ -1,11 +1,11 @@
 """How the tiny model's stages are trained, but for the learner and the data."""
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000)
+train_cfg = dict(type="StepTrainLoop", max_iters=1000)
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="DrawSampler"),
     dataset=dict(type="MiniRVOSObjects", seed=0),
 )
 optim_wrapper = dict(

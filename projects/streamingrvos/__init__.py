@@ -2,10 +2,11 @@
 
 from refstream.registry import register_foreign_pipeline
 
+from .controls import SwappedContext
 from .learner import StreamingRVOSLearner
 from .pipeline import StreamingRVOS
 
-__all__ = ["StreamingRVOS", "StreamingRVOSLearner"]
+__all__ = ["StreamingRVOS", "StreamingRVOSLearner", "SwappedContext"]
 
 # Released Sa2VA / StreamingRVOS exports stream at once: same composite, same prompt.
 register_foreign_pipeline("sa2va_chat", dict(type="StreamingRVOS"))

@@ -97,7 +97,7 @@ class Rollout:
         reused = None
         if t > 0 and self.learner.gate.needs_mask:
             reused = self._decode(image, range(len(self.rows)))
-        decisions = [self._decide(i, reused) for i in range(len(self.rows))]
+        decisions = self._decide(reused)
         look = [i for i, decision in enumerate(decisions) if decision.invoke]
         if self._any_rank(bool(look)):
             doubts = [self.learner.reprompt and decisions[i].doubt for i in look]
@@ -106,24 +106,36 @@ class Rollout:
         self._remember(prediction)
         return prediction
 
-    def _decide(self, i: int, reused: MaskPrediction | None) -> GateDecision:
-        row = self.rows[i]
-        if row.embedding is None:
-            return FIRST
-        consistency = None
-        if reused is not None and row.mask is not None:
-            consistency = float(mask_ious(reused.mask_logits[i : i + 1].detach() > 0, row.mask[None]))
-        return self.learner.gate.decide(
-            GateSignals(
-                frame_index=row.num_frames,
-                frames_since_call=row.frames_since_call,
-                pred_iou=None if reused is None else float(reused.pred_iou[i]),
-                consistency=consistency,
-                prev_pred_iou=row.pred_iou,
-                prev_consistency=row.consistency,
-                query=row.number,
+    def _decide(self, reused: MaskPrediction | None) -> list[GateDecision]:
+        """Each row judged by itself, on what was decoded with its old prompt."""
+        nothing: list[float | None] = [None] * len(self.rows)
+        pred_iou, consistency = nothing, nothing
+        if reused is not None:
+            pred_iou = [*reused.pred_iou.detach().tolist()]
+            consistency = self._consistency(reused.mask_logits.detach() > 0)
+        return [
+            FIRST
+            if row.embedding is None
+            else self.learner.gate.decide(
+                GateSignals(
+                    frame_index=row.num_frames,
+                    frames_since_call=row.frames_since_call,
+                    pred_iou=pred_iou[i],
+                    consistency=consistency[i],
+                    prev_pred_iou=row.pred_iou,
+                    prev_consistency=row.consistency,
+                    query=row.number,
+                )
             )
-        )
+            for i, row in enumerate(self.rows)
+        ]
+
+    def _consistency(self, masks: Tensor) -> list[float | None]:
+        """P_c of each row: IoU of (N, h, w) masks with those of the frame before; None on the first frame."""
+        before = [row.mask for row in self.rows if row.mask is not None]
+        if not before:
+            return [None] * len(self.rows)
+        return [*mask_ious(masks, torch.stack(before)).tolist()]
 
     def _look(self, look: list[int], doubts: list[bool], index: Tensor) -> None:
         """The MLLM looks for some rows, or, where another rank needs it and this one does not, for none."""
@@ -186,11 +198,12 @@ class Rollout:
 
     def _remember(self, prediction: MaskPrediction) -> None:
         masks = prediction.mask_logits.detach() > 0
-        best = float(prediction.candidate_iou.max()) if self.learner.batch_gate else None
-        for i, row in enumerate(self.rows):
-            row.consistency = None if row.mask is None else float(mask_ious(masks[i][None], row.mask[None]))
-            row.mask = masks[i]
-            row.pred_iou = float(prediction.pred_iou[i]) if best is None else best
+        pred_iou = prediction.pred_iou.detach()
+        if self.learner.batch_gate:
+            pred_iou = prediction.candidate_iou.detach().max().expand_as(pred_iou)
+        signals = zip(self.rows, masks, pred_iou.tolist(), self._consistency(masks), strict=True)
+        for row, mask, iou, consistency in signals:
+            row.mask, row.pred_iou, row.consistency = mask, iou, consistency
             row.num_frames += 1
             row.frames_since_call += 1
 

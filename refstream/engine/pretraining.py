@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refstream.data.collate import ClipBatch
+from refstream.engine.model import build_learner
 from refstream.models.masks import mask_ious
 from refstream.models.segmenter.prompts import embed_points
 from refstream.registry import LEARNERS, LOSSES
@@ -231,3 +232,29 @@ class PointingLearner(nn.Module):
             "loss_code": self.code_weight * F.mse_loss(given, code),
             "loss_text": self.text_weight * output.loss,
         }
+
+
+@LEARNERS.register_module()
+class AlternatingLearner(nn.Module):
+    """Several learners on one stream of batches, one at a time, drawn by their shares.
+
+    Args:
+        learners: Their configs.
+        shares: How often each has its turn; equal by default.
+        hidden_size: D of the MLLM, passed on to learners with layers of their own.
+    """
+
+    def __init__(
+        self, learners: Sequence[dict[str, Any]], hidden_size: int, shares: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        if shares is not None and (len(shares) != len(learners) or min(shares) <= 0):
+            raise ValueError(f"{len(learners)} learners need as many positive shares, got {shares}")
+        self.learners = [build_learner(one, hidden_size) for one in learners]
+        self.parts = nn.ModuleList(one for one in self.learners if isinstance(one, nn.Module))
+        self.shares = torch.tensor(shares or [1.0] * len(learners), dtype=torch.float64)
+
+    def losses(self, model: Any, batch: ClipBatch) -> dict[str, Tensor]:
+        """Those of the learner whose turn it is."""
+        turn = int(torch.multinomial(self.shares, 1))
+        return self.learners[turn].losses(model, batch)

@@ -184,6 +184,27 @@ class EveryKGate:
 
 
 @GATES.register_module()
+class EvenGate:
+    """The MLLM looks at evenly spread frames, at any rate: the control for a clever gate at equal call rate.
+
+    Args:
+        rate: Calls per frame after the first, in [0, 1].
+    """
+
+    needs_mask = False
+
+    def __init__(self, rate: float = 0.3) -> None:
+        _check_unit(rate=rate)
+        self.rate = rate
+
+    def decide(self, signals: GateSignals) -> GateDecision:
+        """Invoke whenever the number of calls that are due by now grows."""
+        t = signals.frame_index
+        due = math.floor(t * self.rate + 1e-9) > math.floor((t - 1) * self.rate + 1e-9)
+        return GateDecision(due, "period" if due else "reuse")
+
+
+@GATES.register_module()
 class RandomGate:
     """The MLLM looks at random frames: the control for every clever gate at equal call rate.
 

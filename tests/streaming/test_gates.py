@@ -65,6 +65,17 @@ def test_random_gate_repeats_and_has_its_rate() -> None:
     assert draws != [gate.decide(signals(frame_index=i, query=1)).invoke for i in range(4000)]
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.25, 1 / 3, 0.62, 1.0])
+def test_even_calls_come_at_their_rate(rate: float) -> None:
+    gate = GATES.build(dict(type="EvenGate", rate=rate))
+    calls = [gate.decide(signals(frame_index=i)).invoke for i in range(1, 301)]
+    assert sum(calls) == math.floor(300 * rate + 1e-9)
+    at = [i for i, call in enumerate(calls) if call]
+    gaps = {b - a for a, b in zip(at, at[1:], strict=False)}
+    assert len(gaps) <= 2
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
 @pytest.mark.parametrize(
     "config",
     [

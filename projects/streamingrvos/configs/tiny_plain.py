@@ -1,4 +1,4 @@
-"""Tiny model, stage 1 of the method: referring segmentation of single frames, end to end."""
+"""Tiny model, all parts together on stills of the plain world, but for the image encoders."""
 
 _base_ = [
     "../../../configs/_base_/runtime.py",
@@ -25,11 +25,7 @@ model = dict(
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(dataset=dict(type="MiniRVOSStills", seed=1, expressions=6))
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-custom_hooks = [
-    dict(type="ExportHook", interval=0),
-    dict(type="JsonLinesHook", interval=50),
-    dict(type="ReferringProbeHook", interval=250),
-]
+custom_hooks = [dict(type="ReferringProbeHook", interval=250)]
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.04, end=50, by_epoch=False),
     dict(type="CosineAnnealingLR", begin=50, end=max_iters, eta_min=1e-6, by_epoch=False),

@@ -1,4 +1,4 @@
-"""Tiny model, stage 2 of the method: clips, with SER and the gate inside the training loop."""
+"""Tiny model, all parts together on clips of the plain world."""
 
 _base_ = [
     "../../../configs/_base_/runtime.py",
@@ -17,7 +17,7 @@ model = dict(
         mask_loss=dict(type="FullSizeMaskLoss"),
         gate=dict(type="ConsistencyGate"),
     ),
-    sources=[("work_dirs/tiny_stage1_fine/export", "*")],
+    sources=[("work_dirs/tiny_plain_fine/export", "*")],
     trainable=[
         "mllm.model.model.multi_modal_projector.*",
         "mllm.model.model.language_model.*",
@@ -31,11 +31,7 @@ model = dict(
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(batch_size=6, dataset=dict(type="MiniRVOSClips", seed=2, num_frames=4, expressions=4))
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
-custom_hooks = [
-    dict(type="ExportHook", interval=0),
-    dict(type="JsonLinesHook", interval=50),
-    dict(type="ReferringProbeHook", interval=250),
-]
+custom_hooks = [dict(type="ReferringProbeHook", interval=250)]
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.04, end=50, by_epoch=False),
     dict(type="CosineAnnealingLR", begin=50, end=max_iters, eta_min=1e-6, by_epoch=False),

@@ -1,10 +1,10 @@
-"""Tiny model, stage 2 continued: more expressions per clip, the segmenter's image encoder learns too."""
+"""Tiny model, clips continued: more expressions per clip, the segmenter's image encoder learns too."""
 
-_base_ = ["./tiny_stage2.py"]
+_base_ = ["./tiny_plain_clips.py"]
 
 max_iters = 550
 model = dict(
-    sources=[("work_dirs/tiny_stage2/export", "*")],
+    sources=[("work_dirs/tiny_plain_clips/export", "*")],
     trainable=[
         "mllm.model.model.multi_modal_projector.*",
         "mllm.model.model.language_model.*",

@@ -1,11 +1,11 @@
-"""Tiny model, stage 1 continued: the segmenter's image encoder learns too, masks count at full size."""
+"""Tiny model, stills continued: the segmenter's image encoder learns too, masks count at full size."""
 
-_base_ = ["./tiny_stage1.py"]
+_base_ = ["./tiny_plain.py"]
 
 max_iters = 800
 model = dict(
     learner=dict(mask_loss=dict(type="FullSizeMaskLoss")),
-    sources=[("work_dirs/tiny_stage1/export", "*")],
+    sources=[("work_dirs/tiny_plain/export", "*")],
     trainable=[
         "mllm.model.model.multi_modal_projector.*",
         "mllm.model.model.language_model.*",

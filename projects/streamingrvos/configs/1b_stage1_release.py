@@ -1,0 +1,5 @@
+"""StreamingRVOS-1B, stage 1 as the released code trains it."""
+
+_base_ = ["./1b_stage1.py", "./_base_/release.py"]
+
+model = _base_.release

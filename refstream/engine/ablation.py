@@ -1,0 +1,222 @@
+"""Ablations: arms forked from one warm start, trained side by side, evaluated alike, one table.
+
+An ablation is a config file:
+
+    arms = dict(NAME=dict(config="path of a training config", overrides={...}, seeds=[0, 1, 2]), ...)
+    rows = [dict(name="...", arm=NAME, pipeline={...}, floors=False, match=None), ...]
+    benchmark = dict(name="minirvos", num_clips=100, ...)
+    parallel = 2
+
+An arm with ``folder`` instead of ``config`` is a model that is there already. A row evaluates each seed of
+its arm with keys of the pipeline replaced; ``match`` names an earlier row whose rate of MLLM calls this row's
+gate (``EvenGate``, ``RandomGate``) shall have. Whatever has been trained or evaluated under ``work_dir`` is
+not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from refstream.evaluation.benchmarks import run_benchmark
+from refstream.evaluation.provenance import provenance
+from refstream.files import write_json
+from refstream.models.loading import load
+
+logger = logging.getLogger(__name__)
+RATE_KEYS = {"EvenGate": "rate", "RandomGate": "probability"}
+KEYS = {"arms", "rows", "benchmark", "parallel", "work_dir", "name"}
+
+
+def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str, Any]:
+    """Train the arms, evaluate the rows, write the table.
+
+    Args:
+        path: Config file as above.
+        out: Where the result goes; default ``docs/results/NAME.json``.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: For an unknown key, arm or row.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no ablation at {path}")
+    written = Config.fromfile(str(path)).to_dict()
+    plan = {key: value for key, value in written.items() if not key.startswith("_")}
+    check(plan)
+    work_dir = Path(plan["work_dir"])
+    workers = Workers(plan.get("parallel", 2))
+    jobs = [
+        (str(arm["config"]), dict(arm.get("overrides", {})), seed, str(work_dir / f"{name}_{seed}"))
+        for name, arm in plan["arms"].items()
+        if "config" in arm
+        for seed in arm.get("seeds", [0])
+    ]
+    workers.run(train_arm, [job for job in jobs if not (Path(job[3]) / "export" / "config.json").is_file()])
+    results: dict[str, list[dict[str, Any]]] = {}
+    for wave in waves(plan["rows"]):
+        jobs_of = {row["name"]: _evaluations(plan, row, results, work_dir) for row in wave}
+        missing = [job for jobs in jobs_of.values() for job in jobs if not Path(job[4]).is_file()]
+        workers.run(evaluate_arm, missing)
+        for name, done in jobs_of.items():
+            results[name] = [json.loads(Path(job[4]).read_text(encoding="utf-8")) for job in done]
+    content = table(plan, results, work_dir)
+    write_json(Path(out or Path("docs/results") / f"{plan['name']}.json"), content)
+    return content
+
+
+def check(plan: Mapping[str, Any]) -> None:
+    """Refuse what cannot work before anything runs; raises ValueError."""
+    unknown = set(plan) - KEYS
+    missing = {"arms", "rows", "benchmark", "work_dir", "name"} - set(plan)
+    if unknown or missing:
+        raise ValueError(f"an ablation has the keys {sorted(KEYS)}; unknown {unknown}, missing {missing}")
+    seen: set[str] = set()
+    for row in plan["rows"]:
+        if row["arm"] not in plan["arms"]:
+            raise ValueError(f"row {row['name']!r} names arm {row['arm']!r}; there are {list(plan['arms'])}")
+        if row.get("match") not in (None, *seen):
+            raise ValueError(f"row {row['name']!r} matches {row['match']!r}, which is no earlier row")
+        if row["name"] in seen:
+            raise ValueError(f"two rows are named {row['name']!r}")
+        seen.add(row["name"])
+
+
+class Workers:
+    """Runs jobs side by side, each in a fresh process with one thread."""
+
+    def __init__(self, parallel: int) -> None:
+        self.parallel = parallel
+
+    def run(self, function: Callable[..., None], jobs: Sequence[tuple[Any, ...]]) -> None:
+        """Run all; the first failure is raised after the others have ended."""
+        if not jobs:
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.parallel, context, _one_thread, max_tasks_per_child=1) as pool:
+            done = [pool.submit(function, *job) for job in jobs]
+        for future in done:
+            future.result()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def train_arm(config: str, overrides: dict[str, Any], seed: int, folder: str) -> None:
+    """Train one seed of an arm; its data and its random numbers both take the seed."""
+    from refstream.engine.train import train
+
+    keys = {**overrides, "randomness.seed": seed}
+    train(config, keys, work_dir=folder)
+
+
+def evaluate_arm(
+    folder: str, pipeline: dict[str, Any], benchmark: dict[str, Any], floors: bool, file: str
+) -> None:
+    """Evaluate one model with keys of its pipeline replaced."""
+    model = load(folder)
+    keys = dict(benchmark)
+    run_benchmark(keys.pop("name"), model, floors=floors, out=file, pipeline=pipeline, **keys)
+
+
+def waves(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows in groups that can run side by side: a row that matches another comes after it."""
+    first = [row for row in rows if not row.get("match")]
+    return [first, [row for row in rows if row.get("match")]]
+
+
+def _evaluations(
+    plan: Mapping[str, Any], row: Mapping[str, Any], results: Mapping[str, Any], work_dir: Path
+) -> list[tuple[Any, ...]]:
+    """One job per seed of the row's arm."""
+    arm = plan["arms"][row["arm"]]
+    jobs = []
+    for number, seed in enumerate(arm.get("seeds", [0])):
+        folder = arm["folder"] if "folder" in arm else str(work_dir / f"{row['arm']}_{seed}" / "export")
+        pipeline = dict(row.get("pipeline", {}))
+        if row.get("match"):
+            matched = results[row["match"]]
+            pipeline["gate"] = matched_gate(
+                dict(pipeline["gate"]),
+                matched[min(number, len(matched) - 1)]["speed"]["mllm_calls_per_frame"],
+                plan["benchmark"]["num_frames"],
+            )
+        file = work_dir / "rows" / f"{row['name'].replace(' ', '_')}_{seed}.json"
+        jobs.append((folder, pipeline, dict(plan["benchmark"]), bool(row.get("floors")), str(file)))
+    return jobs
+
+
+def matched_gate(gate: dict[str, Any], calls_per_frame: float, num_frames: int) -> dict[str, Any]:
+    """The gate with the rate that gives this many calls a frame, the first frame's call included."""
+    rate = (calls_per_frame * num_frames - 1) / max(1, num_frames - 1)
+    return {**gate, RATE_KEYS[gate["type"]]: min(1.0, max(0.0, rate))}
+
+
+def table(
+    plan: Mapping[str, Any], results: Mapping[str, list[dict[str, Any]]], work_dir: Path
+) -> dict[str, Any]:
+    """The published form: one row per row of the plan, floors and ceiling of those that have them."""
+    seeds = sorted({seed for arm in plan["arms"].values() for seed in arm.get("seeds", [0])})
+    rows: list[dict[str, Any]] = []
+    for row in plan["rows"]:
+        done = results[row["name"]]
+        rows.append({"run": row["name"], **_means([_flat(result) for result in done])})
+        if row.get("floors"):
+            for number, floor in enumerate(done[0]["rows"][1:], start=1):
+                every = [result["rows"][number] for result in done]
+                cells = [{k: v for k, v in one.items() if k not in ("run", "J", "F")} for one in every]
+                rows.append({"run": f"{row['name']}: {floor['run']}", **_means(cells)})
+    return {
+        **provenance(seeds),
+        "command": " ".join(["python", *sys.argv]),
+        "rows": rows,
+        "benchmark": dict(next(iter(results.values()))[0]["settings"]),
+        "training": _training(plan, work_dir),
+        "learned": {
+            row["name"]: [result["learned"] for result in results[row["name"]]]
+            for row in plan["rows"]
+            if row.get("floors")
+        },
+    }
+
+
+def _flat(result: dict[str, Any]) -> dict[str, Any]:
+    cells = {k: v for k, v in result["rows"][0].items() if k not in ("run", "J", "F")}
+    speed = result["speed"]
+    return {**cells, "calls a frame": speed["mllm_calls_per_frame"], "FPS": speed["fps"]}
+
+
+def _means(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds; J&F also says its standard deviation, and how many seeds there were."""
+    means = {
+        key: None if cells[0][key] is None else statistics.fmean(one[key] for one in cells)
+        for key in cells[0]
+    }
+    spread = statistics.stdev(one["J&F"] for one in cells) if len(cells) > 1 else None
+    return {"J&F": means.pop("J&F"), "spread": spread, "seeds": len(cells), **means}
+
+
+def _training(plan: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
+    """Iterations and minutes of each trained arm, from its log."""
+    found: dict[str, Any] = {}
+    for name, arm in plan["arms"].items():
+        for seed in arm.get("seeds", [0]) if "config" in arm else ():
+            log = work_dir / f"{name}_{seed}" / "log.jsonl"
+            lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            last = [line for line in lines if "seconds" in line][-1]
+            found[f"{name}_{seed}"] = {"iterations": last["iter"], "minutes": round(last["seconds"] / 60, 1)}
+    return found
