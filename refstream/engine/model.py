@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,24 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from refstream.checkpoints.safe import load_state
 from refstream.data.collate import ClipBatch
+from refstream.engine.sources import NEW_TOKENIZER, load_original, load_part, missing_weights
 from refstream.models.initialisation import initialise_mllm, initialise_segmenter
+from refstream.models.mllm.lora import add_lora
+from refstream.models.mllm.token_rows import RowMode, train_token_rows
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
 from refstream.registry import LEARNERS, MODELS, import_methods
 from refstream.synthetic.expressions import all_words
 
-logger = logging.getLogger(__name__)
+DTYPES = {None: None, "bfloat16": torch.bfloat16}
 
 
 @MODELS.register_module()
 class TrainingModel(BaseModel):
-    """A model and its learner, with what is frozen and where weights come from.
+    """A model and its learner, with what is trained, in which precision, and where weights come from.
+
+    Weights are drawn, then taken from ``init_from``, then from ``sources``; then adapters are added.
 
     Args:
         model: Keys of ``RefStreamConfig``: ``mllm``, ``segmenter``, ``head``, ``pipeline``.
@@ -34,29 +37,65 @@ class TrainingModel(BaseModel):
         tokenizer: Folder of a tokenizer, or "minirvos" for a new one of MiniRVOS' words.
         initialise: Options of ``initialise_mllm`` and ``initialise_segmenter``, under ``mllm`` and
             ``segmenter``.
+        init_from: Original weights: ``mllm`` (InternVL folder) and ``segmenter`` (SAM2 file or folder).
         sources: Folders of earlier stages: (folder, pattern of the keys to take) pairs; later ones win.
         trainable: Patterns of parameter names that are trained; all others are frozen.
+        lora: Options of ``add_lora``; None for none. With it the rest of the language model is frozen.
+        token_rows: "new", "all" or "frozen" rows of the vocabulary, see ``train_token_rows``; None leaves
+            them to ``trainable``.
+        gradient_checkpointing: Recompute the language model's layers instead of keeping their activations.
+        autocast: "bfloat16" runs matrix products in it, on CPU and GPU; weights, gradients and losses stay
+            float32. None runs everything in the dtype of the weights.
+        frozen_dtype: Type in which frozen matrices are held, "bfloat16" or None for as they are; vectors
+            (norms, biases) and the position tables of the segmenter stay as they are.
+
+    Raises:
+        FileNotFoundError: Naming every missing file of weights, before anything is built.
+        ValueError: For keys that contradict each other or the model.
     """
 
     def __init__(
         self,
         model: Mapping[str, Any],
         learner: Mapping[str, Any],
-        tokenizer: str = "minirvos",
+        tokenizer: str = NEW_TOKENIZER,
         initialise: Mapping[str, Mapping[str, Any]] | None = None,
+        init_from: Mapping[str, str] | None = None,
         sources: Sequence[tuple[str, str]] = (),
         trainable: Sequence[str] = ("*",),
+        lora: Mapping[str, Any] | None = None,
+        token_rows: RowMode | None = None,
+        gradient_checkpointing: bool = False,
+        autocast: str | None = None,
+        frozen_dtype: str | None = None,
     ) -> None:
         super().__init__()
+        if autocast not in DTYPES or frozen_dtype not in DTYPES:
+            raise ValueError(
+                "autocast and frozen_dtype must be None or 'bfloat16' (float16 would need a loss scale), got "
+                f"{autocast!r} and {frozen_dtype!r}"
+            )
+        missing = missing_weights(init_from, sources, tokenizer)
+        if missing:
+            raise FileNotFoundError("weights are missing: " + "; ".join(missing))
         import_methods()
-        words = build_tiny_tokenizer(all_words()) if tokenizer == "minirvos" else tokenizer
-        self.model = RefStreamModel(RefStreamConfig(**copy.deepcopy(dict(model))), words)
+        self.model = build_model(model, tokenizer)
         if initialise is not None:
             initialise_mllm(self.model.mllm, **initialise.get("mllm", {}))
             initialise_segmenter(self.model.segmenter, **initialise.get("segmenter", {}))
+        load_original(self.model, init_from or {})
         for folder, pattern in sources:
             load_part(self.model, folder, pattern)
         freeze_all_but(self.model, trainable)
+        if lora is not None:
+            add_lora(self.model.mllm, **lora)
+        if token_rows is not None:
+            train_token_rows(self.model.mllm, token_rows)
+        if gradient_checkpointing:
+            self.model.mllm.checkpoint_gradients()
+        self.autocast = DTYPES[autocast]
+        if frozen_dtype is not None:
+            hold_frozen(self.model, torch.bfloat16)
         self.learner = build_learner(learner, self.model.mllm.hidden_size)
 
     def init_weights(self) -> None:
@@ -72,7 +111,28 @@ class TrainingModel(BaseModel):
             raise ValueError(
                 f"the training model computes losses only, not {mode!r}; evaluate an exported model"
             )
-        return self.learner.losses(self.model, batch)
+        device, enabled = self.model.mllm.device.type, self.autocast is not None
+        with torch.autocast(device, dtype=self.autocast, enabled=enabled):
+            return self.learner.losses(self.model, batch)
+
+
+def build_model(config: Mapping[str, Any], tokenizer: str = NEW_TOKENIZER) -> RefStreamModel:
+    """A ``RefStreamModel`` with fresh weights; see ``TrainingModel`` for the arguments."""
+    words = build_tiny_tokenizer(all_words()) if tokenizer == NEW_TOKENIZER else tokenizer
+    return RefStreamModel(RefStreamConfig(**copy.deepcopy(dict(config))), words)
+
+
+def outline(config: Mapping[str, Any]) -> TrainingModel:
+    """The training model of a config on the meta device: names, shapes and dtypes without memory or weights.
+
+    No file of weights is needed. Where the tokenizer's folder is missing, a small one takes its place; sizes
+    do not change, as long as the config names those of the vocabulary.
+    """
+    keys = {key: value for key, value in config.items() if key not in ("init_from", "sources", "initialise")}
+    if not Path(keys.get("tokenizer", "")).is_dir():
+        keys["tokenizer"] = NEW_TOKENIZER
+    with torch.device("meta"):
+        return MODELS.build(keys)
 
 
 def build_learner(config: Mapping[str, Any], hidden_size: int) -> Any:
@@ -84,27 +144,6 @@ def build_learner(config: Mapping[str, Any], hidden_size: int) -> Any:
     if issubclass(kind, nn.Module):
         keys.setdefault("hidden_size", hidden_size)
     return LEARNERS.build(keys)
-
-
-def load_part(model: nn.Module, folder: str | Path, pattern: str) -> None:
-    """Load those weights of a folder whose names match, strictly: the model must have all of them, in shape.
-
-    Raises:
-        ValueError: If nothing matches, or a matching name is missing in the model or of another shape there.
-    """
-    state = {
-        name: value for name, value in load_state(Path(folder)).items() if fnmatch.fnmatch(name, pattern)
-    }
-    own = model.state_dict()
-    wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
-    if not state or wrong:
-        raise ValueError(
-            f"{folder} has {len(state)} weights named {pattern!r}; of these the model cannot take {wrong[:5]}"
-        )
-    with torch.no_grad():
-        for name, value in state.items():
-            own[name].copy_(value)
-    logger.info("took %d weights %s from %s", len(state), pattern, folder)
 
 
 def freeze_all_but(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -120,3 +159,10 @@ def freeze_all_but(model: nn.Module, patterns: Sequence[str]) -> None:
     for name, parameter in model.named_parameters():
         wanted = any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
         parameter.requires_grad_(wanted and "positional_embedding" not in name)
+
+
+def hold_frozen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast frozen matrices to ``dtype``, in place; vectors and position tables keep theirs."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and parameter.ndim > 1 and "positional_embedding" not in name:
+            parameter.data = parameter.data.to(dtype)
