@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from refstream.evaluation.runner import BenchmarkClip, BenchmarkItem
-from refstream.synthetic.expressions import FAMILY_SHARES
-from refstream.synthetic.minirvos import FPS, MiniRVOS
+from refstream.synthetic.minirvos import FPS, SHARES, MiniRVOS, World
 from refstream.synthetic.scene import Split
 
 
 class MiniRVOSBenchmark:
-    """Clips of MiniRVOS; the groups are the families of expressions, weighted by ``FAMILY_SHARES``.
+    """Clips of MiniRVOS; the groups are the families of expressions, weighted by the world's ``SHARES``.
 
     Args:
         seed: Of the draw.
@@ -22,6 +21,7 @@ class MiniRVOSBenchmark:
         families: Subset of the families; all by default.
         split: "test", or "val" while developing.
         max_expressions: Most expressions of a clip.
+        world: "rich", whose families all weigh the same, or "plain".
     """
 
     name = "minirvos"
@@ -35,11 +35,13 @@ class MiniRVOSBenchmark:
         families: Sequence[str] | None = None,
         split: Split = "test",
         max_expressions: int = 4,
+        world: World = "rich",
     ) -> None:
-        self.data = MiniRVOS(split, seed, num_clips, num_frames, size, families, max_expressions)
+        self.data = MiniRVOS(split, seed, num_clips, num_frames, size, families, max_expressions, world)
         self.seed = seed
-        self.weights = {family: FAMILY_SHARES[family] for family in self.data.families}
+        self.weights = {family: SHARES[world][family] for family in self.data.families}
         self.settings: dict[str, Any] = {
+            "world": world,
             "split": split,
             "seed": seed,
             "num_clips": num_clips,

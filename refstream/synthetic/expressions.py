@@ -1,22 +1,25 @@
-"""Referring expressions of MiniRVOS v0: what they say and which objects they mean.
+"""Which objects the expressions of MiniRVOS mean: appearance, relation and motion.
 
-An expression is a ``Meaning`` (a noun phrase, perhaps with a relation or a motion) put into words by a
-template. Which objects a meaning holds for is decided from the trajectories: for every object it is clearly
-true in all frames, clearly false in all frames, or undecided; a meaning with an undecided candidate is never
-used. An expression is used only if it means exactly one object and needs each of its modifiers: without any
-one of them it would clearly not mean that object alone.
+An expression is a ``Meaning`` (a noun phrase, perhaps with a relation or a motion) put into words. Which
+objects a meaning holds for is decided from the trajectories: for every object it is clearly true in all
+frames, clearly false in all frames, or undecided; a meaning with an undecided candidate is never used. An
+expression is used only if it means exactly one object and needs each of its modifiers: without any one of
+them it would clearly not mean that object alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refstream.synthetic.scene import COLOURS, SHAPES, Scene
+from refstream.synthetic.scene import Scene
+from refstream.synthetic.shapes import boxes
+from refstream.synthetic.words import Meaning, NounPhrase
+from refstream.synthetic.words import all_words as all_words
+from refstream.synthetic.words import to_words as to_words
 
 FAMILIES = ("appearance", "relation", "motion")
 FAMILY_SHARES: dict[str, float] = {"appearance": 0.5, "relation": 0.3, "motion": 0.2}
@@ -26,66 +29,10 @@ EXTREME_MARGIN = 0.06  # "leftmost": ahead of the next candidate by at least thi
 NEAREST_MARGIN = 0.10  # "closest": nearer than the next candidate by at least this
 MIN_STEP = 0.005  # a moving object's least step per frame
 MIN_MOTION_FRAMES = 4
+EDGE_TOLERANCE = 1e-6
 
 DIRECTIONS = {"left": (0, -1.0), "right": (0, 1.0), "up": (1, -1.0), "down": (1, 1.0)}  # axis and sign
 MOTIONS = ("still", "moving", *DIRECTIONS)
-
-_NOUNS = ("object", "thing", "shape")
-_SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
-_PREFIXES = ("", "", "", "find ", "segment ", "show me ")
-_TEMPLATES: dict[tuple[str, str], tuple[str, ...]] = {
-    ("extreme", "left"): ("the leftmost {np}", "the {np} on the left", "the {np} furthest to the left"),
-    ("extreme", "right"): ("the rightmost {np}", "the {np} on the right", "the {np} furthest to the right"),
-    ("extreme", "up"): ("the topmost {np}", "the {np} at the top", "the highest {np}"),
-    ("extreme", "down"): ("the bottommost {np}", "the {np} at the bottom", "the lowest {np}"),
-    ("side", "left"): ("the {np} left of the {anchor}", "the {np} to the left of the {anchor}"),
-    ("side", "right"): ("the {np} right of the {anchor}", "the {np} to the right of the {anchor}"),
-    ("side", "up"): ("the {np} above the {anchor}", "the {np} higher than the {anchor}"),
-    ("side", "down"): ("the {np} below the {anchor}", "the {np} lower than the {anchor}"),
-    ("nearest", ""): ("the {np} closest to the {anchor}", "the {np} nearest to the {anchor}"),
-    ("motion", "left"): ("the {np} moving to the left", "the {np} that moves left", "the {np} going left"),
-    ("motion", "right"): (
-        "the {np} moving to the right",
-        "the {np} that moves right",
-        "the {np} going right",
-    ),
-    ("motion", "up"): ("the {np} moving up", "the {np} that moves up", "the {np} going up"),
-    ("motion", "down"): ("the {np} moving down", "the {np} that moves down", "the {np} going down"),
-    ("motion", "still"): ("the {np} that stands still", "the {np} that does not move", "the motionless {np}"),
-    ("motion", "moving"): ("the moving {np}", "the {np} that is moving", "the {np} in motion"),
-    ("", ""): ("the {np}",),
-}
-_COLOUR_TEMPLATE = "the {size} {shape} that is {colour}"
-_SIZE_COLOUR_TEMPLATE = "the {shape} that is {size} and {colour}"
-
-
-class NounPhrase(NamedTuple):
-    """Attributes an object must have; None leaves one open."""
-
-    shape: str | None = None
-    colour: str | None = None
-    size: str | None = None
-
-
-class Meaning(NamedTuple):
-    """What an expression says.
-
-    Attributes:
-        phrase: Which objects come into question.
-        kind: "" (appearance alone), "extreme", "side", "nearest" or "motion".
-        value: A name of ``DIRECTIONS`` or ``MOTIONS``; "" for appearance and "nearest".
-        anchor: The other object of "side" and "nearest", named by its shape and colour.
-    """
-
-    phrase: NounPhrase
-    kind: str = ""
-    value: str = ""
-    anchor: NounPhrase | None = None
-
-    @property
-    def family(self) -> str:
-        """The name of ``FAMILIES`` it belongs to."""
-        return {"": "appearance", "motion": "motion"}.get(self.kind, "relation")
 
 
 class SceneFacts:
@@ -98,26 +45,64 @@ class SceneFacts:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.everything = (1 << len(scene.objects)) - 1
-        self._centres = np.stack([obj.centres for obj in scene.objects])  # (N, T, 2)
+        self.centres = np.stack([obj.centres for obj in scene.objects])  # (N, T, 2)
         self._having: dict[NounPhrase, int] = {}
+        self._unsure: dict[NounPhrase, int] = {}
 
     def having(self, phrase: NounPhrase) -> int:
-        """The objects with these attributes."""
-        found = self._having.get(phrase)
-        if found is None:
-            shape, colour, size = phrase
-            found = self._having[phrase] = sum(
-                1 << i
-                for i, obj in enumerate(self.scene.objects)
-                if shape in (None, obj.shape) and colour in (None, obj.colour) and size in (None, obj.size)
-            )
-        return found
+        """The objects with these attributes, in all frames."""
+        self._look_up(phrase)
+        return self._having[phrase]
+
+    def unsure(self, phrase: NounPhrase) -> int:
+        """The objects that have these attributes in some frames only."""
+        self._look_up(phrase)
+        return self._unsure[phrase]
+
+    def _look_up(self, phrase: NounPhrase) -> None:
+        if phrase in self._having:
+            return
+        shape, colour, size = phrase
+        true = unsure = 0
+        for i, obj in enumerate(self.scene.objects):
+            if shape in (None, obj.shape) and size in (None, obj.size):
+                same = [colour in (None, name) for name in obj.colours]
+                true |= all(same) << i
+                unsure |= (any(same) and not all(same)) << i
+        self._having[phrase], self._unsure[phrase] = true, unsure
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """(N, T, 4) x0, y0, x1, y1 around the objects, seen or not."""
+        return np.stack([boxes(obj.shape, obj.radius, obj.centres) for obj in self.scene.objects])
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """(N, T) bool: the object lies wholly within the picture."""
+        low, high = self.boxes[..., :2], self.boxes[..., 2:]
+        extent = np.array([self.scene.width, self.scene.height])
+        return np.all((low >= -EDGE_TOLERANCE) & (high <= extent + EDGE_TOLERANCE), axis=-1)
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """(N, T) bool: part of the object lies within the picture, behind an occluder or not."""
+        low, high = self.boxes[..., :2], self.boxes[..., 2:]
+        extent = np.array([self.scene.width, self.scene.height])
+        return np.all((high > 0) & (low < extent), axis=-1)
+
+    @cached_property
+    def always_whole(self) -> int:
+        """The objects that lie wholly within the picture in all frames."""
+        return bits(self.whole.all(1))
 
     @cached_property
     def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest of centre[j] - centre[i] over all frames, both (N, N, 2)."""
-        gaps = self._centres[None] - self._centres[:, None]
-        return gaps.min(2), gaps.max(2)
+        """Least and greatest of centre[j] - centre[i] over the frames that show both, both (N, N, 2)."""
+        gaps = self.centres[None] - self.centres[:, None]
+        if self.seen.all():
+            return gaps.min(2), gaps.max(2)
+        together = (self.seen[None] & self.seen[:, None])[..., None]
+        return np.where(together, gaps, np.inf).min(2), np.where(together, gaps, -np.inf).max(2)
 
     def _ahead(self, direction: str, margin: float) -> np.ndarray:
         """(N, N) bool: [i, j] says that i lies in this direction from j by the margin in all frames."""
@@ -128,62 +113,77 @@ class SceneFacts:
     @cached_property
     def extreme(self) -> dict[str, list[int]]:
         """By direction and object i: the objects that i is ahead of clearly enough for "the ...most"."""
-        return {d: [_bits(row) for row in self._ahead(d, EXTREME_MARGIN)] for d in DIRECTIONS}
+        return {d: [bits(row) for row in self._ahead(d, EXTREME_MARGIN)] for d in DIRECTIONS}
 
     @cached_property
     def side(self) -> dict[str, list[int]]:
         """By direction and object j: the objects that are clearly on that side of j."""
-        return {d: [_bits(column) for column in self._ahead(d, SIDE_MARGIN).T] for d in DIRECTIONS}
+        return {d: [bits(column) for column in self._ahead(d, SIDE_MARGIN).T] for d in DIRECTIONS}
 
     @cached_property
     def nearer(self) -> list[list[int]]:
-        """By objects a and i: the objects than which i is clearly nearer to a, in all frames."""
-        offsets = self._centres[None] - self._centres[:, None]
+        """By objects a and i: the objects than which i is clearly nearer to a, whenever both are seen."""
+        offsets = self.centres[None] - self.centres[:, None]
         distance = np.sqrt((offsets**2).sum(-1))  # (N, N, T)
-        holds = ((distance[:, None] - distance[:, :, None]) >= NEAREST_MARGIN).all(-1)
-        return [[_bits(row) for row in rows] for rows in holds]
+        apart = ~(self.seen[None] & self.seen[:, None])
+        holds = (((distance[:, None] - distance[:, :, None]) >= NEAREST_MARGIN) | apart).all(-1)
+        return [[bits(row) for row in rows] for rows in holds]
 
     @cached_property
     def motion(self) -> dict[str, tuple[int, int]]:
-        """By motion: the objects for which it is clearly true, and those for which it is clearly false."""
-        steps = np.diff(self._centres, axis=1)  # (N, T - 1, 2)
-        length = np.sqrt((steps**2).sum(-1))
-        if length.shape[1] + 1 < MIN_MOTION_FRAMES:
+        """By motion: the objects for which it is clearly true, and those for which it is clearly false.
+
+        Where the camera moves, it must be so both in the picture and against the background.
+        """
+        if self.scene.num_frames < MIN_MOTION_FRAMES:
             return {}
-        still, moving = (length <= 1e-9).all(1), (length >= MIN_STEP).all(1)
-        facts = {"still": (_bits(still), _bits(moving)), "moving": (_bits(moving), _bits(still))}
-        for name, (axis, sign) in DIRECTIONS.items():
-            along, across = steps[..., axis] * sign, np.abs(steps[..., 1 - axis])
-            true = np.logical_and(along >= MIN_STEP, across <= 0.25 * along).all(1)
-            facts[name] = _bits(true), _bits((along <= 1e-9).all(1))
+        facts = _motions(self.centres)
+        if self.scene.camera is not None:
+            on_ground = _motions(self.centres + self.scene.camera)
+            facts = {m: (t & on_ground[m][0], f & on_ground[m][1]) for m, (t, f) in facts.items()}
         return facts
+
+
+def _motions(centres: np.ndarray) -> dict[str, tuple[int, int]]:
+    """By motion: the objects of which it is clearly true and clearly false; centres (N, T, 2)."""
+    steps = np.diff(centres, axis=1)  # (N, T - 1, 2)
+    length = np.sqrt((steps**2).sum(-1))
+    still, moving = (length <= 1e-9).all(1), (length >= MIN_STEP).all(1)
+    facts = {"still": (bits(still), bits(moving)), "moving": (bits(moving), bits(still))}
+    for name, (axis, sign) in DIRECTIONS.items():
+        along, across = steps[..., axis] * sign, np.abs(steps[..., 1 - axis])
+        true = np.logical_and(along >= MIN_STEP, across <= 0.25 * along).all(1)
+        facts[name] = bits(true), bits((along <= 1e-9).all(1))
+    return facts
 
 
 def resolve(meaning: Meaning, facts: SceneFacts) -> int | None:
     """The objects a meaning holds for, as a bit mask; None if undecided for any object in question."""
     candidates = facts.having(meaning.phrase)
+    if facts.unsure(meaning.phrase):
+        return None
     if meaning.kind == "":
         return candidates
     if meaning.kind == "motion":
         true, false = facts.motion.get(meaning.value, (0, 0))
         return candidates & true if candidates & ~(true | false) == 0 else None
     if meaning.kind == "extreme":
-        return _best(candidates, facts.extreme[meaning.value])
+        return best(candidates, facts.extreme[meaning.value])
     if meaning.anchor is None:
         raise ValueError(f"a meaning of kind {meaning.kind!r} needs an anchor")
     anchors = facts.having(meaning.anchor)
-    if anchors.bit_count() != 1:
+    if anchors.bit_count() != 1 or facts.unsure(meaning.anchor) or anchors & ~facts.always_whole:
         return None
     anchor = anchors.bit_length() - 1
     candidates &= ~anchors
     if meaning.kind == "nearest":
-        return _best(candidates, facts.nearer[anchor])
+        return best(candidates, facts.nearer[anchor])
     opposite = {"left": "right", "right": "left", "up": "down", "down": "up"}[meaning.value]
     true, false = facts.side[meaning.value][anchor], facts.side[opposite][anchor]
     return candidates & true if candidates & ~(true | false) == 0 else None
 
 
-def _best(candidates: int, beaten: list[int]) -> int | None:
+def best(candidates: int, beaten: list[int]) -> int | None:
     """The one candidate that beats all others, as a bit; 0 without candidates, None if there is none such."""
     for i, others in enumerate(beaten):
         if candidates >> i & 1 and candidates & ~others == 1 << i:
@@ -214,6 +214,8 @@ def target_of(meaning: Meaning, facts: SceneFacts) -> int | None:
     if found is None or found.bit_count() != 1:
         return None
     target = found.bit_length() - 1
+    if meaning.family == "relation" and not facts.always_whole & found:
+        return None
     if meaning.anchor is not None:
         others = facts.having(meaning.phrase) & ~facts.having(meaning.anchor)
         if others.bit_count() < 2:
@@ -252,38 +254,5 @@ def meanings(facts: SceneFacts, family: str) -> list[Meaning]:
     return found
 
 
-def to_words(meaning: Meaning, rng: np.random.Generator) -> str:
-    """Put a meaning into words with a random template."""
-    phrase = meaning.phrase
-    size = _pick(_SIZE_WORDS[phrase.size], rng) if phrase.size else ""
-    noun = phrase.shape or _pick(_NOUNS, rng)
-    options = list(_TEMPLATES[meaning.kind, meaning.value])
-    if meaning.kind == "" and phrase.colour:
-        options.append(_COLOUR_TEMPLATE)
-        if phrase.size:
-            options.append(_SIZE_COLOUR_TEMPLATE)
-    text = _pick(options, rng).format(
-        np=" ".join(word for word in (size, phrase.colour, noun) if word),
-        size=size,
-        shape=noun,
-        colour=phrase.colour,
-        anchor=f"{meaning.anchor.colour} {meaning.anchor.shape}" if meaning.anchor else "",
-    )
-    return _pick(_PREFIXES, rng) + " ".join(text.split())
-
-
-def all_words() -> list[str]:
-    """Every word the templates can produce, sorted."""
-    words = {*SHAPES, *COLOURS, *_NOUNS, *(word for words in _SIZE_WORDS.values() for word in words)}
-    templates = (template for options in _TEMPLATES.values() for template in options)
-    for text in (*_PREFIXES, *templates, _COLOUR_TEMPLATE, _SIZE_COLOUR_TEMPLATE):
-        words.update(word for word in text.split() if "{" not in word)
-    return sorted(words)
-
-
-def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    return options[int(rng.integers(len(options)))]
-
-
-def _bits(flags: ArrayLike) -> int:
+def bits(flags: ArrayLike) -> int:
     return sum(1 << i for i, flag in enumerate(np.asarray(flags).tolist()) if flag)

@@ -1,4 +1,4 @@
-"""Seeded scenes of MiniRVOS: which shapes there are, what they look like and how they move.
+"""Scenes of MiniRVOS: which shapes there are, what they look like and how they move; and plain ones, seeded.
 
 Lengths are in units of the shorter side of the picture, so that one scene can be drawn at any size of the
 same aspect. Everything is drawn from one ``numpy.random.Generator`` given by the caller; there is no global
@@ -27,6 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "cyan": (60, 222, 232),
     "white": (246, 246, 246),
 }
+EVENT_KINDS = ("enter", "leave", "recolour", "exchange", "touch", "stop")
 SIZES: dict[str, tuple[float, float]] = {"small": (0.075, 0.095), "large": (0.135, 0.165)}
 
 # (shape, colour) pairs that no training object has; each shape and each colour remains in other pairs.
@@ -52,16 +53,52 @@ _HELD_OUT_SHARE = 0.4  # of val and test scenes that are built around a held-out
 
 
 @dataclass(frozen=True)
+class Texture:
+    """How an object's surface looks; it moves with the object.
+
+    Attributes:
+        kind: "solid", "stripes", "dots", "checks" or "shaded".
+        cell: Width of a stripe, side of a cell, in radii.
+        phase: Shift of the pattern, in cells.
+        vertical: Direction of stripes or shading.
+        dark: Factor of the colour in the dark parts, in (0, 1].
+    """
+
+    kind: str = "solid"
+    cell: float = 1.0
+    phase: float = 0.0
+    vertical: bool = False
+    dark: float = 1.0
+
+
+@dataclass(frozen=True)
+class Repaint:
+    """A change of an object's colour, at once.
+
+    Attributes:
+        frame: First frame in the new colour.
+        colour: A name of ``COLOURS``.
+        rgb: As drawn.
+    """
+
+    frame: int
+    colour: str
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class SceneObject:
     """One moving shape.
 
     Attributes:
         shape: A name of ``SHAPES``.
-        colour: A name of ``COLOURS``.
+        colour: A name of ``COLOURS``: that of the first frame.
         size: "small" or "large".
         radius: Of the circumscribed disk.
         rgb: The colour as drawn: that of its name with a little jitter.
-        centres: (T, 2) float64, x and y of the centre, x right, y down.
+        centres: (T, 2) float64, x and y of the centre in the picture, x right, y down.
+        texture: Of its surface.
+        repaints: Changes of its colour, in order.
     """
 
     shape: str
@@ -70,6 +107,48 @@ class SceneObject:
     radius: float
     rgb: tuple[int, int, int]
     centres: np.ndarray
+    texture: Texture = Texture()
+    repaints: tuple[Repaint, ...] = ()
+
+    def rgb_at(self, frame: int) -> tuple[int, int, int]:
+        """The colour as drawn in a frame."""
+        past = [repaint.rgb for repaint in self.repaints if repaint.frame <= frame]
+        return past[-1] if past else self.rgb
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """The names of its colours, in order of time."""
+        return (self.colour, *(repaint.colour for repaint in self.repaints))
+
+
+@dataclass(frozen=True)
+class Occluder:
+    """A grey box in the foreground that hides what passes behind it.
+
+    Attributes:
+        box_xyxy: x0, y0, x1, y1 in the picture of a camera that is not shifted.
+        rgb: As drawn.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class SceneEvent:
+    """Something that happens at a moment.
+
+    Attributes:
+        kind: One of ``EVENT_KINDS``. "enter" and "leave" of the picture, "recolour" of one object, "exchange"
+            of two objects' colours, "touch" of two objects, "stop" of one that moved.
+        frame: The first frame in which it has happened: something of the object is seen, or nothing any more;
+            it has the new colour; the two are in contact; it is where it stays.
+        object_ids: Of the objects that it happens to; whoever comes to touch the other is first.
+    """
+
+    kind: str
+    frame: int
+    object_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -77,10 +156,10 @@ class Background:
     """What lies behind all objects: greyish, so that no colour word can mean it.
 
     Attributes:
-        kind: "plain", "gradient", "noise" or "stripes".
+        kind: "plain", "gradient", "noise", "stripes", "checks", "dots" or "waves".
         rgb_a: First colour.
         rgb_b: Second colour; the pattern mixes the two.
-        cell: Side of a cell of noise, or width of a stripe, in shorter sides.
+        cell: Side of a cell, or width of a stripe, in shorter sides.
         vertical: Direction of a gradient or of stripes.
         seed: Of the noise.
     """
@@ -102,12 +181,19 @@ class Scene:
         height: Of the picture, in shorter sides.
         objects: N objects, in z-order.
         background: What lies behind them.
+        occluders: What lies in front of them.
+        camera: (T, 2) float64, how far the camera has moved to the right and down: background and occluders
+            are seen shifted by that; None is a camera that stands still.
+        events: What happens, in order of time.
     """
 
     width: float
     height: float
     objects: tuple[SceneObject, ...]
     background: Background
+    occluders: tuple[Occluder, ...] = ()
+    camera: np.ndarray | None = None
+    events: tuple[SceneEvent, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -151,7 +237,7 @@ def sample_scene(
                 break
             objects.append(placed)
         if len(objects) == count:
-            return Scene(width, height, tuple(objects), _sample_background(rng))
+            return Scene(width, height, tuple(objects), sample_background(rng))
 
 
 def _sample_attributes(rng: np.random.Generator, split: Split, count: int) -> list[tuple[str, str, str]]:
@@ -196,9 +282,8 @@ def _place(
     shape, colour, size = attributes
     low, high = SIZES[size]
     radius = low + (high - low) * float(rng.random())
-    jitter = rng.integers(-9, 10, size=3)
-    rgb = tuple(int(v) for v in np.clip(np.array(COLOURS[colour]) + jitter, 0, 255))
-    centres = _sample_trajectories(rng, radius, num_frames, extent, calm)
+    rgb = sample_rgb(rng, colour)
+    centres = sample_trajectories(rng, radius, num_frames, extent, calm)
     free = np.ones(len(centres), dtype=bool)
     for other in placed:
         distance_sq = ((centres - other.centres) ** 2).sum(-1).min(1)
@@ -207,10 +292,17 @@ def _place(
         free &= distance_sq >= least * least
     if not free.any():
         return None
-    return SceneObject(shape, colour, size, radius, (rgb[0], rgb[1], rgb[2]), centres[int(np.argmax(free))])
+    return SceneObject(shape, colour, size, radius, rgb, centres[int(np.argmax(free))])
 
 
-def _sample_trajectories(
+def sample_rgb(rng: np.random.Generator, colour: str) -> tuple[int, int, int]:
+    """A colour of this name with a little jitter."""
+    jitter = rng.integers(-9, 10, size=3)
+    r, g, b = (int(v) for v in np.clip(np.array(COLOURS[colour]) + jitter, 0, 255))
+    return r, g, b
+
+
+def sample_trajectories(
     rng: np.random.Generator, radius: float, num_frames: int, extent: tuple[float, float], calm: bool
 ) -> np.ndarray:
     """(K, T, 2) centres of K trajectories of one kind of motion, reflected at the borders."""
@@ -248,8 +340,11 @@ def _sample_trajectories(
     return centres
 
 
-def _sample_background(rng: np.random.Generator) -> Background:
-    kind = ("plain", "gradient", "noise", "stripes")[int(rng.integers(4))]
+def sample_background(
+    rng: np.random.Generator, kinds: tuple[str, ...] = ("plain", "gradient", "noise", "stripes")
+) -> Background:
+    """A background of one of the kinds."""
+    kind = kinds[int(rng.integers(len(kinds)))]
     greys = rng.integers(24, 104, size=2)
     tint = rng.integers(-10, 11, size=(2, 3))
     a, b = (np.clip(grey + t, 0, 255) for grey, t in zip(greys, tint, strict=True))

@@ -18,14 +18,14 @@ def draws(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, start: int, co
 
 def test_ranks_share_the_stream_and_it_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = [draws(monkeypatch, rank, 3, 0, 20) for rank in range(3)]
-    assert sorted(sum(ranks, [])) == list(range(60))
+    assert sorted(draw for rank in ranks for draw in rank) == list(range(60))
     assert ranks[1][:3] == [1, 4, 7]
 
 
 def test_another_number_of_ranks_goes_on_with_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     first = [draws(monkeypatch, rank, 2, 0, 6) for rank in range(2)]
     then = [draws(monkeypatch, rank, 4, 12, 3) for rank in range(4)]
-    assert sorted(sum(first + then, [])) == list(range(24))
+    assert sorted(draw for rank in first + then for draw in rank) == list(range(24))
 
 
 def test_mmengine_builds_it_from_a_config(monkeypatch: pytest.MonkeyPatch) -> None:

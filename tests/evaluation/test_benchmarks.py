@@ -7,7 +7,8 @@ import pytest
 
 from refstream.errors import UserError
 from refstream.evaluation.benchmarks import BENCHMARKS, load_benchmark, run_benchmark
-from refstream.synthetic.expressions import FAMILY_SHARES
+from refstream.synthetic.minirvos import SHARES
+from refstream.synthetic.rich_expressions import RICH_FAMILIES
 
 SMALL = {"num_clips": 2, "num_frames": 6, "size": 64}
 
@@ -25,22 +26,29 @@ class Model:
         return self._pipeline
 
 
-def test_minirvos_is_what_it_says():
-    benchmark = load_benchmark("minirvos", seed=7, **SMALL)
+@pytest.mark.parametrize("world", ["plain", "rich"])
+def test_minirvos_is_what_it_says(world):
+    benchmark = load_benchmark("minirvos", seed=7, world=world, **SMALL)
     clips = list(benchmark)
     assert len(benchmark) == len(clips) == 2
-    assert benchmark.weights == FAMILY_SHARES
+    assert benchmark.weights == {family: SHARES[world][family] for family in benchmark.data.families}
+    assert benchmark.settings["world"] == world
     assert benchmark.settings["seed"] == 7
     assert json.loads(json.dumps(benchmark.settings)) == benchmark.settings
     for clip in clips:
         assert clip.frames.shape == (6, 64, 64, 3)
         for item in clip.items:
-            np.testing.assert_array_equal(item.mask, clip.object_masks[item.target[0]])
-            assert item.group in FAMILY_SHARES
-    again = list(load_benchmark("minirvos", seed=7, **SMALL))
-    other = list(load_benchmark("minirvos", seed=8, **SMALL))
+            np.testing.assert_array_equal(item.mask, clip.object_masks[list(item.target)].any(0))
+            assert item.group in benchmark.weights
+    again = list(load_benchmark("minirvos", seed=7, world=world, **SMALL))
+    other = list(load_benchmark("minirvos", seed=8, world=world, **SMALL))
     np.testing.assert_array_equal(again[1].frames, clips[1].frames)
     assert (other[1].frames != clips[1].frames).any()
+
+
+def test_all_families_of_the_rich_world_weigh_the_same():
+    assert load_benchmark("minirvos").weights == dict.fromkeys(RICH_FAMILIES, 1 / 8)
+    assert load_benchmark("minirvos", world="plain").weights == SHARES["plain"]
 
 
 def test_run_benchmark(colour_pipeline, box_segmenter, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -21,94 +20,24 @@ from refstream.synthetic.expressions import (
 )
 from refstream.synthetic.minirvos import MiniRVOS
 from refstream.synthetic.scene import COLOURS, SHAPES, Background, Scene, SceneObject
+from tests.synthetic.reading import SIZE_WORDS, Watched, read
 
 PLAIN = Background("plain", (50, 50, 50), (50, 50, 50), 0.1, False, 0)
-SIZE_WORDS = {"small": "small", "little": "small", "large": "large", "big": "large"}
-SIDES = {
-    "left of": lambda a, b: b[0] - a[0],
-    "right of": lambda a, b: a[0] - b[0],
-    "above": lambda a, b: b[1] - a[1],
-    "higher than": lambda a, b: b[1] - a[1],
-    "below": lambda a, b: a[1] - b[1],
-    "lower than": lambda a, b: a[1] - b[1],
-}
-EXTREMES = {
-    r"leftmost|on the left|furthest to the left": lambda c: c[0],
-    r"rightmost|on the right|furthest to the right": lambda c: -c[0],
-    r"topmost|at the top|highest": lambda c: c[1],
-    r"bottommost|at the bottom|lowest": lambda c: -c[1],
-}
-GOES = {
-    r"(moving to the|moves|going) left": (-1, 0),
-    r"(moving to the|moves|going) right": (1, 0),
-    r"(moving|moves|going) up": (0, -1),
-    r"(moving|moves|going) down": (0, 1),
-}
-
-
-def _named(text, scene):
-    """Ids of the objects that have every attribute word of the text."""
-    words = text.split()
-    return [
-        i
-        for i, obj in enumerate(scene.objects)
-        if all(obj.shape == w for w in words if w in SHAPES)
-        and all(obj.colour == w for w in words if w in COLOURS)
-        and all(obj.size == SIZE_WORDS[w] for w in words if w in SIZE_WORDS)
-    ]
-
-
-def read(text, scene):
-    """Ids of the objects the words hold for in every frame, and whether the rest is false in every frame."""
-    every = range(scene.num_frames)
-    where = [obj.centres for obj in scene.objects]
-    for words, gap in SIDES.items():
-        found = re.fullmatch(rf"(.*?) (?:to the )?{words} the (.*)", text)
-        if found:
-            (anchor,) = _named(found[2], scene)
-            ids = [i for i in _named(found[1], scene) if i != anchor]
-            gaps = {i: [gap(where[i][t], where[anchor][t]) for t in every] for i in ids}
-            true = [i for i in ids if min(gaps[i]) > 0]
-            return true, all(max(gaps[i]) < 0 for i in ids if i not in true)
-    found = re.fullmatch(r"(.*) (?:closest|nearest) to the (.*)", text)
-    if found:
-        (anchor,) = _named(found[2], scene)
-        ids = [i for i in _named(found[1], scene) if i != anchor]
-        return _first(ids, every, lambda i, t: math.dist(where[i][t], where[anchor][t]))
-    for pattern, (dx, dy) in GOES.items():
-        if re.search(pattern, text):
-            steps = {i: np.diff(where[i], axis=0) @ (dx, dy) for i in _named(text, scene)}
-            true = [i for i, s in steps.items() if (s > 0).all()]
-            return true, all((steps[i] <= 1e-9).all() for i in steps if i not in true)
-    still = {i: np.abs(np.diff(where[i], axis=0)).max(initial=0) for i in range(len(where))}
-    ids = _named(text, scene)
-    if re.search(r"stands still|does not move|motionless", text):
-        return [i for i in ids if still[i] < 1e-9], True
-    if re.search(r"moving|in motion", text):
-        return [i for i in ids if still[i] > 1e-9], True
-    for pattern, key in EXTREMES.items():
-        if re.search(pattern, text):
-            return _first(ids, every, lambda i, t, key=key: key(where[i][t]))
-    return ids, True
-
-
-def _first(ids, every, key):
-    winners = {min(ids, key=lambda i: key(i, t)) for t in every}
-    return sorted(winners), len(winners) == 1
 
 
 def _clips():
-    yield from MiniRVOS("train", seed=11, num_clips=60, max_expressions=12)
-    yield from MiniRVOS("test", seed=12, num_clips=60, max_expressions=12)
-    stills = MiniRVOS("val", seed=13)
+    yield from MiniRVOS("train", seed=11, num_clips=60, max_expressions=12, world="plain")
+    yield from MiniRVOS("test", seed=12, num_clips=60, max_expressions=12, world="plain")
+    stills = MiniRVOS("val", seed=13, world="plain")
     yield from (stills.still(i, max_expressions=16) for i in range(60))
 
 
 def test_every_expression_means_its_target_alone_in_all_frames():
     count = dict.fromkeys(FAMILIES, 0)
     for clip in _clips():
+        watched = Watched(clip)
         for expression in clip.expressions:
-            found, decided = read(expression.text, clip.scene)
+            found, decided = read(expression.text, watched)
             assert tuple(found) == expression.object_ids, (clip.id, expression.text)
             assert decided, (clip.id, expression.text)
             count[expression.family] += 1
@@ -118,6 +47,7 @@ def test_every_expression_means_its_target_alone_in_all_frames():
 def test_every_expression_needs_its_attribute_words():
     """Without any one attribute word they no longer mean the target alone; and a look-alike is there."""
     for clip in _clips():
+        watched = Watched(clip)
         for expression in clip.expressions:
             target = clip.scene.objects[expression.object_ids[0]]
             others = [obj for obj in clip.scene.objects if obj is not target]
@@ -125,10 +55,10 @@ def test_every_expression_needs_its_attribute_words():
             head, rest = _split_anchor(expression.text)
             for word in set(head.split()) & {*SHAPES, *COLOURS, *SIZE_WORDS}:
                 less = re.sub(rf"\b{word}\b", "object" if word in SHAPES else "", head) + rest
-                found, _ = read(less, clip.scene)
+                found, _ = read(less, watched)
                 assert tuple(found) != expression.object_ids, (clip.id, expression.text, word)
             if expression.family != "appearance":
-                assert len(_named(head, clip.scene)) > 1
+                assert len(watched.named(head)) > 1
 
 
 def _split_anchor(text):
@@ -224,5 +154,5 @@ def test_words_are_known():
             for meaning in meanings(facts, family):
                 used |= set(to_words(meaning, rng).split())
     assert used <= known
-    assert known - used <= {*SHAPES, *COLOURS}
+    assert {"leftmost", "nearest", "motionless", "little"} <= used
     assert not any("{" in word or not word for word in known)

@@ -1,10 +1,16 @@
+"""The plain world."""
+
 from __future__ import annotations
+
+import hashlib
+import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from refstream.synthetic.expressions import FAMILIES, FAMILY_SHARES, all_words
-from refstream.synthetic.minirvos import MiniRVOS
+from refstream.synthetic.minirvos import MiniRVOS as AnyMiniRVOS
 from refstream.synthetic.scene import (
     COLOURS,
     SHAPES,
@@ -13,6 +19,8 @@ from refstream.synthetic.scene import (
     allowed_pairs,
     held_out_pairs,
 )
+
+MiniRVOS = partial(AnyMiniRVOS, world="plain")
 
 
 def _pairs(clip):
@@ -49,6 +57,30 @@ FROZEN_TEXTS = [
     "show me the yellow square",
 ]
 FROZEN_AREAS = [167, 841, 900]
+
+
+@pytest.mark.parametrize(
+    ("split", "seed", "clip_digest", "still_digest"),
+    [
+        ("train", 0, "130c14326ef7aa66", "0274711cc9c6fde5"),
+        ("val", 3, "d653229ab2456eca", "d04db58a28704915"),
+        ("test", 0, "1956c5e770e53367", "74117da1e118cc77"),
+    ],
+)
+def test_frozen_pixels(split, seed, clip_digest, still_digest):
+    """Pixels, masks, words and ids of what published numbers rest on."""
+    data = MiniRVOS(split, seed, 12)
+    assert _digest(data[3]) == clip_digest
+    assert _digest(data.still(3, 6)) == still_digest
+
+
+def _digest(clip):
+    digest = hashlib.sha256(clip.frames.tobytes())
+    digest.update(np.packbits(clip.object_masks).tobytes())
+    said = [(e.text, e.family, list(e.object_ids), bool(e.held_out)) for e in clip.expressions]
+    digest.update(json.dumps(said).encode())
+    digest.update(clip.id.encode())
+    return digest.hexdigest()[:16]
 
 
 def test_streams_are_disjoint():

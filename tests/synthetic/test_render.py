@@ -66,7 +66,7 @@ def test_objects_move_as_their_centres_say():
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_benchmark_masks_match_frames(split):
-    for clip in MiniRVOS(split, seed=3, num_clips=5):
+    for clip in MiniRVOS(split, seed=3, num_clips=5, world="plain"):
         assert clip.object_masks.sum(0).max() == 1
         background = draw_background(clip.scene.background, clip.frames.shape[1:3])
         expected = np.broadcast_to(background, clip.frames.shape).copy()

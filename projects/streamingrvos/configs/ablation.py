@@ -9,6 +9,7 @@ parallel = 2  # runs side by side, one thread each
 benchmark = dict(name="minirvos", split="test", seed=0, num_clips=60, num_frames=24, world="rich")
 
 _stage2 = "projects/streamingrvos/configs/tiny_stage2.py"
+_memory = "projects/streamingrvos/configs/tiny_stage2_memory.py"
 _seeds = [0, 1, 2]
 _no_ser = dict(type="NoMemory")
 arms = dict(
@@ -16,6 +17,8 @@ arms = dict(
     no_ser=dict(config=_stage2, overrides={"model.learner.context.type": "NoMemory"}, seeds=_seeds),
     ser=dict(config=_stage2, seeds=_seeds),
     detached=dict(config=_stage2, overrides={"model.learner.truncate": 0}),
+    memory_no_ser=dict(config=_memory, overrides={"model.learner.context.type": "NoMemory"}),
+    memory_ser=dict(config=_memory),
     release=dict(config="projects/streamingrvos/configs/tiny_stage2_release.py"),
 )
 _every = dict(type="EveryFrameGate")
@@ -32,6 +35,14 @@ rows = [
     dict(name="SER, every k", arm="ser", pipeline=dict(gate=dict(type="EvenGate")), match="SER, OMCP"),
     dict(name="SER, random", arm="ser", pipeline=dict(gate=dict(type="RandomGate")), match="SER, OMCP"),
     dict(name="SER detached, OMCP", arm="detached", pipeline=dict(gate=_omcp)),
+    dict(name="longer, for memory: no SER", arm="memory_no_ser", pipeline=dict(gate=_every, context=_no_ser)),
+    dict(name="longer, for memory: SER", arm="memory_ser", pipeline=dict(gate=_every)),
+    dict(
+        name="longer, for memory: SER swapped",
+        arm="memory_ser",
+        pipeline=dict(type="SwappedContext", gate=_every),
+    ),
+    dict(name="longer, for memory: SER, OMCP", arm="memory_ser", pipeline=dict(gate=_omcp)),
     dict(name="release, every frame", arm="release", pipeline=dict(gate=_every, reprompt=False)),
     dict(name="release, OMCP", arm="release", pipeline=dict(gate=_omcp, reprompt=False)),
 ]

@@ -19,7 +19,7 @@ model = dict(
     trainable=["mllm.model.model.language_model.*", "mllm.model.lm_head.*", "head.*"],
 )
 train_cfg = dict(max_iters=max_iters)
-train_dataloader = dict(dataset=dict(type="MiniRVOSStills", expressions=6))
+train_dataloader = dict(dataset=dict(type="MiniRVOSStills", world="plain", expressions=6))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.04, end=100, by_epoch=False),
     dict(type="CosineAnnealingLR", begin=100, end=max_iters, eta_min=1e-5, by_epoch=False),

@@ -23,7 +23,7 @@ model = dict(
     ],
 )
 train_cfg = dict(max_iters=max_iters)
-train_dataloader = dict(dataset=dict(type="MiniRVOSStills", seed=1, expressions=6))
+train_dataloader = dict(dataset=dict(type="MiniRVOSStills", world="plain", seed=1, expressions=6))
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 custom_hooks = [dict(type="ReferringProbeHook", interval=250)]
 param_scheduler = [

@@ -29,7 +29,9 @@ model = dict(
     ],
 )
 train_cfg = dict(max_iters=max_iters)
-train_dataloader = dict(batch_size=6, dataset=dict(type="MiniRVOSClips", seed=2, num_frames=4, expressions=4))
+train_dataloader = dict(
+    batch_size=6, dataset=dict(type="MiniRVOSClips", world="plain", seed=2, num_frames=4, expressions=4)
+)
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [dict(type="ReferringProbeHook", interval=250)]
 param_scheduler = [
