@@ -33,7 +33,7 @@ restarts=0 rest=()
 while [ "$#" -gt 0 ]; do
     case $1 in
         --max-restarts=* | --max_restarts=*) restarts=${1#*=} ;;
-        --max-restarts | --max_restarts) restarts=${2:-} && shift ;;
+        --max-restarts | --max_restarts) restarts=${2:-} && [ "$#" -eq 1 ] || shift ;;
         *) rest+=("$1") ;;
     esac
     shift

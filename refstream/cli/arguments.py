@@ -85,13 +85,32 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """\
 examples:
   refstream train projects/METHOD/configs/NAME.py
+  refstream train CONFIG --dry-run                         (what it would train, on what, in what memory)
   refstream train CONFIG --cfg-options train_cfg.max_iters=10 --work-dir work_dirs/try
-  bash tools/dist.sh train CONFIG 4                          (four GPUs)
+  bash tools/dist.sh train CONFIG 4 --deepspeed zero2        (four GPUs)
 """
     parser.add_argument("config", metavar="CONFIG", help="config file")
     parser.add_argument("--work-dir", metavar="FOLDER", help="default: work_dirs/<name of the config>")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FOLDER",
+        help="go on from the last good checkpoint of the work directory, or from the one named",
+    )
+    parser.add_argument(
+        "--deepspeed",
+        metavar="NAME",
+        help="divide states among processes: zero1, zero2, zero3 (also as deepspeed_zero2), or fsdp",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="train nothing; print what would be done")
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="set by tools/dist.sh and tools/slurm.sh",
+    )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="replace values of the config")
 
 

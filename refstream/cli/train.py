@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from mmengine.config import DictAction
 
-from refstream.cli.console import note
-from refstream.engine.train import train
+from refstream.cli.console import OUT, note
+from refstream.engine.dry_run import dry_run
+from refstream.engine.train import prepare, train
 
 
 def run(args: argparse.Namespace) -> int:
@@ -16,6 +18,20 @@ def run(args: argparse.Namespace) -> int:
     reader.add_argument("--cfg-options", nargs="+", action=DictAction)
     words = [] if args.cfg_options is None else ["--cfg-options", *args.cfg_options]
     overrides = reader.parse_args(words).cfg_options
-    folder = train(args.config, overrides, work_dir=args.work_dir, resume=args.resume, launcher=args.launcher)
-    note(f"logs and weights are in {folder}")
+    first = os.environ.get("RANK", "0") == "0"
+    if args.dry_run:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
+        found = dry_run(prepare(args.config, overrides, args.deepspeed), processes=processes)
+        if first:
+            found.show(OUT)
+        return 0
+    folder = train(
+        args.config,
+        overrides,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        launcher=args.launcher,
+        strategy=args.deepspeed,
+    )
+    note(f"logs and weights are in {folder}", quiet=not first)
     return 0

@@ -174,12 +174,12 @@ def table(
     rows: list[dict[str, Any]] = []
     for row in plan["rows"]:
         done = results[row["name"]]
-        rows.append({"run": row["name"], **_means([_flat(result) for result in done])})
+        rows.append({"run": row["name"], **summarise([_flat(result) for result in done])})
         if row.get("floors"):
             for number, floor in enumerate(done[0]["rows"][1:], start=1):
                 every = [result["rows"][number] for result in done]
                 cells = [{k: v for k, v in one.items() if k not in ("run", "J", "F")} for one in every]
-                rows.append({"run": f"{row['name']}: {floor['run']}", **_means(cells)})
+                rows.append({"run": f"{row['name']}: {floor['run']}", **summarise(cells)})
     return {
         **provenance(seeds),
         "command": " ".join(["python", *sys.argv]),
@@ -200,7 +200,7 @@ def _flat(result: dict[str, Any]) -> dict[str, Any]:
     return {**cells, "calls a frame": speed["mllm_calls_per_frame"], "FPS": speed["fps"]}
 
 
-def _means(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over seeds; J&F also says its standard deviation, and how many seeds there were."""
     means = {
         key: None if cells[0][key] is None else statistics.fmean(one[key] for one in cells)

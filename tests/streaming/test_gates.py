@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -71,7 +72,7 @@ def test_even_calls_come_at_their_rate(rate: float) -> None:
     calls = [gate.decide(signals(frame_index=i)).invoke for i in range(1, 301)]
     assert sum(calls) == math.floor(300 * rate + 1e-9)
     at = [i for i, call in enumerate(calls) if call]
-    gaps = {b - a for a, b in zip(at, at[1:], strict=False)}
+    gaps = {b - a for a, b in itertools.pairwise(at)}
     assert len(gaps) <= 2
     assert not gaps or max(gaps) - min(gaps) <= 1
 

@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.fileio import LocalBackend, register_backend
 
-from refstream.engine.checkpoint import training_model
-from refstream.engine.strategies import needs_uniform_calls
+from refstream.engine.strategies import needs_uniform_calls, training_model
 from refstream.errors import UserError
-from refstream.files import atomic_write_bytes
 
 LOG_NAME = "log.jsonl"
 
-__all__ = ["AtomicLocalBackend", "aside", "require_whole", "training_model", "write_line"]
+__all__ = ["aside", "require_whole", "training_model", "write_line"]
 
 
 def write_line(runner: Any, content: dict[str, Any]) -> None:
@@ -68,12 +65,3 @@ def aside(training: Any) -> Iterator[None]:
         torch.set_rng_state(torch_cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
-
-
-@register_backend("AtomicLocalBackend")
-class AtomicLocalBackend(LocalBackend):
-    """Files appear complete or not at all, so that a killed run leaves its last checkpoint intact."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write to a neighbour, then rename."""
-        atomic_write_bytes(filepath, obj)
