@@ -84,6 +84,13 @@ def write_jpeg(path: str | Path, image: np.ndarray, *, quality: int = 95, durabl
     atomic_write_bytes(path, buffer.getvalue(), durable=durable)
 
 
+def make_shared(path: Path) -> None:
+    """Give a file the rights of any new file; some libraries write files that only their owner can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename durable; folders cannot be opened on every platform."""
     if not hasattr(os, "O_DIRECTORY"):

@@ -38,9 +38,7 @@ DATASETS = Registry(
     scope=SCOPE,
     locations=["refstream.data.datasets", "refstream.data.mixture"],
 )
-TRANSFORMS = Registry(
-    "transform", parent=MM_TRANSFORMS, scope=SCOPE, locations=["refstream.data.transforms"]
-)
+TRANSFORMS = Registry("transform", parent=MM_TRANSFORMS, scope=SCOPE, locations=["refstream.data.transforms"])
 METRICS = Registry("metric", parent=MM_METRICS, scope=SCOPE)
 HOOKS = Registry("hook", parent=MM_HOOKS, scope=SCOPE, locations=["refstream.engine.hooks"])
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from refstream.checkpoints.safe import INDEX_NAME, SINGLE_NAME
-from refstream.files import write_json
+from refstream.files import make_shared, write_json
 
 MAX_SHARD_SIZE = "5GB"
 
@@ -44,6 +44,7 @@ def save_state(
     for name, keys in plan.filename_to_tensors.items():
         partial = folder / f"{name}.partial"
         save_file({key: stored[key] for key in keys}, partial, metadata={"format": "pt"})
+        make_shared(partial)
         files.append(partial.replace(folder / name))
     if plan.is_sharded:
         write_json(folder / INDEX_NAME, {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename})

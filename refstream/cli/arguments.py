@@ -53,7 +53,9 @@ With --video and --expression: the same as `refstream segment`.
 """
     parser.add_argument("--video", metavar="SOURCE", help="your own; see `refstream segment --help`")
     parser.add_argument("--expression", action="append", metavar="TEXT", help="what to look for; repeatable")
-    parser.add_argument("--clip", type=_count, default=0, metavar="N", help="clip of the MiniRVOS test split")
+    parser.add_argument(
+        "--clip", type=_count, default=37, metavar="N", help="clip of the MiniRVOS test split, default 37"
+    )
     _out(parser, "outputs/demo")
     _model(parser)
     _stream(parser)

@@ -309,10 +309,11 @@ class CheckpointFolderHook(Hook):
         completed = runner.iter + 1
         if self._saved == completed:
             return
-        folder = save_checkpoint(
-            runner, completed, fingerprint=self._fingerprint, with_frozen=self.save_frozen
-        )
+        folder = self._write(runner, completed)
         self._saved = completed
         runner.logger.info(f"saved {folder}")
         if self.max_keep is not None and get_rank() == 0:
             drop_old(folder, self.max_keep)
+
+    def _write(self, runner: Any, completed: int) -> Path:
+        return save_checkpoint(runner, completed, fingerprint=self._fingerprint, with_frozen=self.save_frozen)

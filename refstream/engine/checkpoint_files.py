@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from refstream.errors import OutputError, UserError
-from refstream.files import output_error, sync_folder, write_json
+from refstream.files import make_shared, output_error, sync_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ def _describe(path: Path) -> dict[str, Any]:
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write safetensors, to disk; tensors that are contiguous on the CPU are not copied."""
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    make_shared(path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

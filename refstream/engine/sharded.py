@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, get_rank, get_world_size
-from mmengine.hooks import Hook
 from safetensors.torch import load_file
 from torch import Tensor, distributed
 
@@ -28,13 +27,13 @@ from refstream.engine.checkpoint import (
     MODEL,
     OPTIMIZER,
     RNG,
-    at_boundary,
+    CheckpointFolderHook,
+    _keepers,
     resume_from,
 )
 from refstream.engine.checkpoint_files import (
     STATE,
     CheckpointError,
-    drop_old,
     read_state,
     write_folder,
     write_tensors,
@@ -53,19 +52,17 @@ DEEPSPEED_CLASSES = (
 
 
 @HOOKS.register_module()
-class ShardedCheckpointHook(Hook):
-    """Write and resume checkpoints of DeepSpeed and FSDP; arguments as ``CheckpointFolderHook``.
+class ShardedCheckpointHook(CheckpointFolderHook):
+    """Write and resume checkpoints of DeepSpeed and FSDP.
 
     A run is resumed on the same number of processes; with FSDP also on another one.
 
     Args:
-        interval: Iterations between two; rounded up to the end of an optimizer step. 0: only the last.
-        max_keep: How many to keep; older ones go when a new one is complete. None keeps all.
-        save_last: Also write one when training ends.
+        interval: As for ``CheckpointFolderHook``,
+        max_keep: likewise,
+        save_last: likewise.
         resume: Go on from the last good checkpoint of the work directory (True), or from the folder named.
     """
-
-    priority = "LOWEST"
 
     def __init__(
         self,
@@ -74,11 +71,8 @@ class ShardedCheckpointHook(Hook):
         save_last: bool = True,
         resume: bool | str = False,
     ) -> None:
-        if interval < 0 or (max_keep is not None and max_keep < 1):
-            raise ValueError(f"expected interval >= 0 and max_keep >= 1 or None, got {interval}, {max_keep}")
-        self.interval, self.max_keep, self.save_last, self.resume = interval, max_keep, save_last, resume
-        self._fingerprint = ""
-        self._saved = -1
+        super().__init__(interval, max_keep, save_last)
+        self.resume = resume
 
     def before_train(self, runner: Any) -> None:
         """Resume if asked to."""
@@ -91,27 +85,8 @@ class ShardedCheckpointHook(Hook):
             resume_sharded(runner, folder, self._fingerprint)
             self._saved = runner.iter
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Save if it is time."""
-        completed, window = runner.iter + 1, runner.train_loop.window
-        last = completed == runner.max_iters
-        since = completed - (completed % window or window)
-        passed = self.interval and completed // self.interval > since // self.interval
-        if at_boundary(runner) and (passed or (last and self.save_last)):
-            self.save_now(runner)
-
-    def save_now(self, runner: Any) -> None:
-        """Save, unless this iteration is saved already; called at a boundary, on all processes."""
-        completed = runner.iter + 1
-        if self._saved == completed:
-            return
-        folder = save_sharded(runner, completed, self._fingerprint)
-        self._saved = completed
-        runner.logger.info(f"saved {folder}")
-        if self.max_keep is not None and get_rank() == 0:
-            drop_old(folder, self.max_keep)
+    def _write(self, runner: Any, completed: int) -> Path:
+        return save_sharded(runner, completed, self._fingerprint or "")
 
 
 def save_sharded(runner: Any, completed: int, fingerprint: str) -> Path:
@@ -188,6 +163,10 @@ def _write_run(
         "frozen": fingerprint,
         "optimizer": pack(optimizer, tensors, "optimizer"),
         "schedulers": pack([s.state_dict() for s in runner.param_schedulers or []], tensors, "schedulers"),
+        "keepers": {
+            name: pack(one.state_dict(), tensors, name)
+            for name, one in _keepers(runner, training_model(runner)).items()
+        },
     }
     apart = {name: value.clone() for name, value in tensors.items()}  # FSDP's are views of one
     write_tensors(apart, part / OPTIMIZER)
@@ -217,6 +196,9 @@ def resume_sharded(runner: Any, folder: Path, fingerprint: str) -> None:
         runner.param_schedulers or [], unpack(state["schedulers"], tensors), strict=True
     ):
         scheduler.load_state_dict(kept)
+    for name, keeper in _keepers(runner, training_model(runner)).items():
+        if name in state["keepers"]:
+            keeper.load_state_dict(unpack(state["keepers"][name], tensors))
     loop._epoch, loop._iter, loop.samples = state["epoch"], state["iter"], state["samples"]
     rng = folder / RNG.format(get_rank())
     loop.rng = load_file(rng) if rng.is_file() and state["world_size"] == world else None

@@ -11,40 +11,14 @@ import torch
 from refstream.engine.sources import load_part
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer, load_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
+from refstream.testing import small
 
-MLLM = dict(
-    vision_config=dict(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=[64, 64],
-        patch_size=[16, 16],
-    ),
-    text_config=dict(
-        model_type="qwen2",
-        vocab_size=512,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-    ),
-    downsample_ratio=0.5,
-)
-SAM2 = dict(
-    image_size=64,
-    hidden_dim=32,
-    mem_dim=16,
-    trunk=dict(embed_dim=8, num_heads=1, stages=[1, 1, 2, 1], global_att_blocks=[3]),
-    memory_attention=dict(layers=1, feedforward=32),
-)
+MLLM = dict(small.MLLM, text_config=dict(small.MLLM["text_config"], vocab_size=512))
 
 
 def model_of(words: list[str]) -> RefStreamModel:
     config = RefStreamConfig(
-        mllm=dict(type="InternVL", config=MLLM), segmenter=dict(type="Sam2Segmenter", config=SAM2)
+        mllm=dict(type="InternVL", config=MLLM), segmenter=dict(type="Sam2Segmenter", config=small.SAM2)
     )
     return RefStreamModel(config, build_tiny_tokenizer(words))
 
@@ -95,7 +69,7 @@ def test_a_part_needs_no_tokenizer(source: Path, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(source: Path) -> None:
     config = RefStreamConfig(
         mllm=dict(type="InternVL", config=MLLM),
-        segmenter=dict(type="Sam2Segmenter", config=dict(SAM2, hidden_dim=16)),
+        segmenter=dict(type="Sam2Segmenter", config=dict(small.SAM2, hidden_dim=16)),
     )
     model = RefStreamModel(config, build_tiny_tokenizer(["the red circle", "zebra"]))
     with pytest.raises(ValueError, match="cannot take"):
