@@ -11,7 +11,10 @@ import sys
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from refstream.cli import arguments
+from refstream.cli.app import USER_ERROR
+from refstream.cli.console import complain
 from refstream.cli.train import run
+from refstream.errors import UserError
 
 
 @record  # torchrun then names the process that failed first, with its traceback
@@ -19,7 +22,11 @@ def main() -> None:
     """Read the command line and train; ``SystemExit`` with a code other than 0 if not all was done."""
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.train(parser)
-    code = run(parser.parse_args())
+    try:
+        code = run(parser.parse_args())
+    except (UserError, FileNotFoundError) as error:  # all else keeps its traceback
+        complain(str(error))
+        code = USER_ERROR
     if code:
         sys.exit(code)
 

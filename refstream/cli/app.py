@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from refstream import __version__
 from refstream.cli import arguments
-from refstream.cli.console import ERR
+from refstream.cli.console import complain
 from refstream.errors import UserError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
         return int(args.run(args))
     except KeyboardInterrupt:
-        _say("interrupted; what was written is complete up to here")
+        complain("interrupted; what was written is complete up to here")
         return INTERRUPTED
     except BrokenPipeError:  # `refstream ... | head`: nobody reads any more, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -116,15 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ValueError, OSError) as error:
         if debug:
             raise
-        _say(str(error))
+        complain(str(error))
         return USER_ERROR
     except RuntimeError as error:
         if debug or type(error).__name__ != "OutOfMemoryError":
             raise
-        _say("the GPU's memory is full; try --max-side, --dtype bfloat16, fewer expressions, or --device cpu")
+        complain(
+            "the GPU's memory is full; try --max-side, --dtype bfloat16, fewer expressions, or --device cpu"
+        )
         return USER_ERROR
-
-
-def _say(message: str) -> None:
-    """One line on stderr."""
-    ERR.print(f"refstream: error: {' '.join(message.split())}", markup=False, highlight=False, soft_wrap=True)

@@ -107,6 +107,7 @@ examples:
         help="divide states among processes: zero1, zero2, zero3 (also as deepspeed_zero2), or fsdp",
     )
     parser.add_argument("--dry-run", action="store_true", help="train nothing; print what would be done")
+    parser.add_argument("--xtuner", action="store_true", help="let XTuner's own training script do it")
     parser.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],

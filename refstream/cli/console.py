@@ -42,3 +42,8 @@ def note(message: str, *, quiet: bool = False) -> None:
     """One remark on stderr."""
     if not quiet:
         ERR.print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Say on one line of stderr what went wrong."""
+    ERR.print(f"refstream: error: {' '.join(message.split())}", markup=False, highlight=False, soft_wrap=True)

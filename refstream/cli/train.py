@@ -10,6 +10,7 @@ from mmengine.config import DictAction
 from refstream.cli.console import OUT, note
 from refstream.engine.dry_run import dry_run
 from refstream.engine.train import prepare, train
+from refstream.engine.xtuner_train import train_with_xtuner
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         if first:
             found.show(OUT)
         return 0
-    folder = train(
+    folder = (train_with_xtuner if args.xtuner else train)(
         args.config,
         overrides,
         work_dir=args.work_dir,

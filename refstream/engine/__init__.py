@@ -1,1 +1,8 @@
-"""Training over mmengine's Runner, and measuring: nothing else in the core knows the Runner."""
+"""Training, checkpoints, export, benchmarks: the only place that knows mmengine's Runner, XTuner and DeepSpeed."""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():  # or DeepSpeed, which mmengine imports, warns that it found no GPU
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -20,6 +20,7 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import FlexibleRunner, Runner
+from torch import Tensor
 
 import refstream.registry
 from refstream.engine.sources import missing_weights
@@ -230,7 +231,9 @@ def arguments_of(name: str) -> dict[str, Any] | None:
         for parameter in parameters:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 optional = parameter.default is None
-                hint = hints.get(parameter.name, Any)
+                # some constructors, such as torch's optimizers', have no annotations that can be resolved
+                number = float if isinstance(parameter.default, float) else Any
+                hint = hints.get(parameter.name, number)
                 arguments.setdefault(parameter.name, hint | None if optional and hint is not Any else hint)
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
             arguments.pop("self", None)
@@ -261,6 +264,8 @@ def accepts(hint: Any, value: Any) -> bool:
         return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
     if hint in (str, Path):
         return isinstance(value, str | Path)
+    if hint is Tensor:  # a config cannot hold one
+        return False
     if origin is tuple and parts and parts[-1] is not Ellipsis:
         pairs = zip(parts, value, strict=False) if isinstance(value, list | tuple) else ()
         return (

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 import refstream
 from refstream.engine.train import build_runner
 from refstream.engine.xtuner_shim import make_importable
+from refstream.engine.xtuner_train import train_with_xtuner
+from refstream.errors import UserError
 
 from .processes import ROOT, small_config
 
@@ -60,6 +62,21 @@ def test_its_loop_runs_by_name(tmp_path: Path) -> None:
     assert runner.iter == 2
     assert (tmp_path / "iter_2.pth").is_file()
     refstream.load(tmp_path / "export")
+
+
+def test_what_it_cannot_resume_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    small_config().dump(path)
+    with pytest.raises(UserError, match="refstream train --resume"):
+        train_with_xtuner(path, work_dir=tmp_path, resume=True)
+
+
+def test_a_package_that_it_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("xtuner.tools")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "xtuner.registry", None)
+    with pytest.raises(UserError, match="pip install xtuner"):
+        train_with_xtuner(tmp_path / "config.py")
 
 
 @pytest.mark.slow
