@@ -14,9 +14,9 @@ import torch
 import refstream
 
 # In order; stages with a bar between them run side by side.
-STAGES = """tiny_sam2 tiny_sam2_fine | tiny_vision tiny_vision_fine ; tiny_language ; tiny_plain ; tiny_plain_fine ;
-    tiny_plain_clips ; tiny_plain_clips_fine ; tiny_sam2_world | tiny_vision_world ; tiny_align ; tiny_stage1 ;
-    tiny_stage2"""
+STAGES = """tiny_sam2 tiny_sam2_fine | tiny_vision tiny_vision_fine ; tiny_language ; tiny_plain ;
+    tiny_plain_fine ; tiny_plain_clips ; tiny_plain_clips_fine ; tiny_sam2_world | tiny_vision_world ;
+    tiny_align ; tiny_stage1 ; tiny_stage2"""
 ORDER = [[side.split() for side in step.split("|")] for step in STAGES.split(";")]
 PAGE = """# The tiny model
 

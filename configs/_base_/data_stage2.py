@@ -24,7 +24,7 @@ train_dataloader = dict(
     dataset=dict(
         type="Mixture",
         sources=_sources,
-        # paper: "semantic ambiguity and temporal discontinuity"; how is not said, so kinds and rates are assumed
+        # paper: "semantic ambiguity and temporal discontinuity"; kinds and rates: assumed
         transforms=[
             dict(type="Cut"),
             dict(type="OccludeTarget"),

@@ -1,4 +1,4 @@
-"""Training, checkpoints, export, benchmarks: the only place that knows mmengine's Runner, XTuner and DeepSpeed."""
+"""Training, checkpoints, export: the only place that knows mmengine's Runner, XTuner and DeepSpeed."""
 
 import os
 

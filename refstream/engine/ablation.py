@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from refstream.engine.checkpoint_files import checkpoint_folders
 from refstream.evaluation.benchmarks import run_benchmark
 from refstream.evaluation.provenance import provenance
 from refstream.files import write_json
@@ -211,12 +212,13 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _training(plan: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
-    """Iterations and minutes of each trained arm, from its log."""
+    """Iterations and minutes of each trained arm, from its last checkpoint and its log."""
     found: dict[str, Any] = {}
     for name, arm in plan["arms"].items():
         for seed in arm.get("seeds", [0]) if "config" in arm else ():
             log = work_dir / f"{name}_{seed}" / "log.jsonl"
             lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
             last = [line for line in lines if "seconds" in line][-1]
-            found[f"{name}_{seed}"] = {"iterations": last["iter"], "minutes": round(last["seconds"] / 60, 1)}
+            done = max(int(one.name.removeprefix("iter_")) for one in checkpoint_folders(log.parent))
+            found[f"{name}_{seed}"] = {"iterations": done, "minutes": round(last["seconds"] / 60, 1)}
     return found

@@ -231,9 +231,7 @@ def arguments_of(name: str) -> dict[str, Any] | None:
         for parameter in parameters:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 optional = parameter.default is None
-                # some constructors, such as torch's optimizers', have no annotations that can be resolved
-                number = float if isinstance(parameter.default, float) else Any
-                hint = hints.get(parameter.name, number)
+                hint = hints.get(parameter.name, Any)
                 arguments.setdefault(parameter.name, hint | None if optional and hint is not Any else hint)
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
             arguments.pop("self", None)

@@ -180,7 +180,7 @@ def fake_runner(folder: Path, **more: Any) -> SimpleNamespace:
     hub = SimpleNamespace(log_scalars={"train/grad_norm": HistoryBuffer([1.0, 2.0, 3.0], [1, 1, 1])})
     keys = dict(
         rank=0, world_size=2, work_dir=str(folder), train_loop=SimpleNamespace(), message_hub=hub, iter=0,
-        max_iters=3, optim_wrapper=SimpleNamespace(get_lr=lambda: {"lr": [0.125]}),
+        max_iters=9, optim_wrapper=SimpleNamespace(get_lr=lambda: {"lr": [0.125]}),
     )  # fmt: skip
     return SimpleNamespace(**{**keys, **more})
 

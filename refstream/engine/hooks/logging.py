@@ -92,7 +92,7 @@ class IntervalHook(Hook):
         waited = getattr(runner.train_loop, "data_seconds", None)
         self._waited = None if waited is None or self._waited is None else self._waited + waited
         self._count, self._samples = self._count + 1, self._samples + len(ids)
-        if self.every_n_train_iters(runner, self.interval):
+        if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
             if runner.rank == 0:
                 self.write(runner, self._record(runner))
             self._begin()
