@@ -34,7 +34,13 @@ RUNTIME = [
     "rich>=13.7",
 ]
 EXTRAS = {
-    "train": ["deepspeed>=0.18", "tensorboard>=2.18", "datasets>=4.0", "scikit-image>=0.25"],
+    "train": [
+        "deepspeed>=0.18",
+        "tensorboard>=2.18",
+        "datasets>=4.0",
+        "requests>=2.32",
+        "scikit-image>=0.25",
+    ],
     # hydra-core and iopath are what the sam2 package, the parity oracle of the tests, needs at run time.
     "dev": ["pytest>=8.4", "ruff>=0.14", "mypy>=1.18", "hydra-core>=1.3", "iopath>=0.1.10"],
 }
