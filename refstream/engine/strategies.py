@@ -79,7 +79,7 @@ def adapt_to_strategy(config: Config, resume: bool | str = False) -> None:
     elif kind == FSDP:
         wrapper = config.strategy.setdefault("model_wrapper", dict(type="MMFullyShardedDataParallel"))
         if not torch.cuda.is_available():
-            wrapper["device_id"] = torch.device("cpu")
+            wrapper["device_id"] = "cpu"
         config.model.frozen_dtype = None  # a unit of FSDP has one type
     else:
         raise UserError(f"strategy type must be {DEEPSPEED} or {FSDP}, got {kind!r}")
@@ -226,6 +226,7 @@ class StrategyHook(Hook):
                     "strategy"
                 )
             training.learner.uniform_calls = True
+            training.register_forward_hook(_give_all_a_graph, prepend=True)
         if (
             _kind(runner.cfg.strategy) == FSDP
         ):  # torch's own clipping would see the shards of one process only
@@ -235,6 +236,13 @@ class StrategyHook(Hook):
             optimizer = runner.model.optimizer
             # with gradients on, gloo refuses to gather into views of the parameters
             optimizer.step = torch.no_grad()(optimizer.step)
+
+
+def _give_all_a_graph(module: nn.Module, args: Any, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let losses that are constant on one process alone have a graph; ZeRO-3 counts those that have one."""
+    graph = sum(value for name, value in losses.items() if "loss" in name and value.requires_grad) * 0.0
+    flat = {name: value + graph for name, value in losses.items() if "loss" in name}
+    return losses | {name: value for name, value in flat.items() if not losses[name].requires_grad}
 
 
 def touch_parameters(model: nn.Module) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,7 @@ class FailOnce(Hook):
     ) -> None:
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
         if runner.iter + 1 == self.at and get_rank() == runner.world_size - 1 and not again:
+            (Path(runner.work_dir) / "failed").write_text(str(time.time()))
             raise ArithmeticError("failing on purpose")
 
 
@@ -152,8 +154,8 @@ def launch(
     config: Config, folder: Path, processes: int, *options: str, limit: float = 7200
 ) -> subprocess.CompletedProcess[str]:
     """Train in processes of their own with ``tools/dist.sh``; logs and weights go to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.py"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_suffix(".py")  # not inside: the Runner keeps a completed copy there
     config.dump(path)
     command = [
         "bash",
@@ -190,8 +192,7 @@ def train_all(jobs: Sequence[Job], processes: int, limit: float = 7200) -> None:
     """Train one after the other in processes that start once; all must succeed."""
     lines = []
     for job in jobs:
-        job.work_dir.mkdir(parents=True, exist_ok=True)
-        path = job.work_dir / "config.py"
+        path = job.work_dir.with_suffix(".py")
         job.config.dump(path)
         line = {"config": str(path), "work_dir": str(job.work_dir), "forget": job.forget}
         lines.append({**line, "resume": bool(job.forget)})

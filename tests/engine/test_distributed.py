@@ -89,10 +89,9 @@ def test_opposite_branches_end(pairs: Path) -> None:
 def test_a_process_that_fails_ends_the_job_and_is_named(tmp_path: Path) -> None:
     config = small_config()
     config.custom_hooks.append(dict(type="FailOnce", at=2))
-    begin = time.monotonic()
     done = launch(config, tmp_path, 2)
+    assert time.time() - float((tmp_path / "failed").read_text()) < 30
     assert done.returncode == 1
-    assert time.monotonic() - begin < 60
     assert "ArithmeticError: failing on purpose" in done.stderr
     assert "in after_train_iter" in done.stderr
     cause = done.stderr[done.stderr.rindex("Root Cause") :]

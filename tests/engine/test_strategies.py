@@ -131,7 +131,7 @@ def test_touched_parameters_all_have_gradients_in_one_order() -> None:
 def test_a_learner_must_know_of_uniform_calls(name: str) -> None:
     cfg = Config(dict(strategy=strategy_of(name)))
     learner = SimpleNamespace(uniform_calls=False)
-    model = SimpleNamespace(learner=learner)
+    model = SimpleNamespace(learner=learner, register_forward_hook=lambda *_, **__: None)
     runner = SimpleNamespace(cfg=cfg, model=model, optim_wrapper=SimpleNamespace())
     StrategyHook().before_train(runner)
     assert learner.uniform_calls is True
@@ -248,7 +248,7 @@ def test_fsdp_goes_on_with_another_number_of_processes(two: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["zero1", "zero2", "zero3", "fsdp"])
 def test_it_trains_on_a_gpu(name: str, tmp_path: Path) -> None:
     config = config_with(name, **{"model.autocast": "bfloat16"})
-    done = launch(config, tmp_path, torch.cuda.device_count())
+    done = launch(config, tmp_path, max(torch.cuda.device_count(), 1))
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]
     refstream.load(tmp_path / "export")
