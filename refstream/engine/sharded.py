@@ -168,7 +168,7 @@ def _write_run(
             for name, one in _keepers(runner, training_model(runner)).items()
         },
     }
-    apart = {name: value.clone() for name, value in tensors.items()}  # FSDP's are views of one
+    apart = {name: value.clone() for name, value in tensors.items()}  # FSDP's may be views of one
     write_tensors(apart, part / OPTIMIZER)
     write_json(part / STATE, state)
 
@@ -227,7 +227,8 @@ def _deepspeed_classes() -> list[Any]:
 def _fsdp_optimizer(runner: Any) -> dict[str, Any]:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    # on a CPU, FSDP's "offloading" copies nothing, and all states of a parameter come out as the last one
+    options = StateDictOptions(full_state_dict=True, cpu_offload=torch.cuda.is_available())
     return get_optimizer_state_dict(runner.model, runner.optim_wrapper.optimizer, options=options)
 
 
