@@ -32,6 +32,10 @@ RUNTIME = [
     "pycocotools>=2.0.8",
     "psutil>=5.9",
     "rich>=13.7",
+    "pebble>=5.1",
+    "h5py>=3.12",
+    "jinja2>=3.1",
+    "markupsafe>=2.1",
 ]
 EXTRAS = {
     "train": [
@@ -96,7 +100,12 @@ setup(
     python_requires=">=3.11",
     packages=packages(),
     package_dir={"refstream": "refstream", METHODS_PACKAGE: "projects", TINY_PACKAGE: "pretrained/tiny"},
-    package_data={TINY_PACKAGE: ["*", "**/*"], "refstream": ["py.typed"]},
+    package_data={
+        TINY_PACKAGE: ["*", "**/*"],
+        "refstream": ["py.typed"],
+        "refstream.evaluation": ["published.json"],
+        "refstream.evaluation.report": ["templates/*.j2"],
+    },
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     cmdclass={"build_py": BuildPackages},
