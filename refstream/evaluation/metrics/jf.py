@@ -7,12 +7,11 @@ maps, a Euclidean disk as tolerance, no matching. Masks of unequal size are refu
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
+from refstream.evaluation.metrics import packed
 from refstream.evaluation.metrics.iou import check_masks, mask_iou
 
 BOUND_TH = 0.008  # of the image diagonal; default of the DAVIS code
@@ -28,6 +27,40 @@ class JAndF(NamedTuple):
     def mean(self) -> float:
         """J&F."""
         return (self.j + self.f) / 2
+
+
+class FrameCounts(NamedTuple):
+    """All that J and F are made of: numbers of pixels, each (T,) int64.
+
+    Attributes:
+        inter: In both masks.
+        union: In either mask.
+        gt_boundary: On the boundary of the truth.
+        result_boundary: On the boundary of the result.
+        gt_matched: Of ``gt_boundary``, those within the tolerance of the result's boundary.
+        result_matched: Of ``result_boundary``, those within the tolerance of the truth's.
+    """
+
+    inter: np.ndarray
+    union: np.ndarray
+    gt_boundary: np.ndarray
+    result_boundary: np.ndarray
+    gt_matched: np.ndarray
+    result_matched: np.ndarray
+
+    @property
+    def j(self) -> np.ndarray:
+        """(T,) float64 in [0, 1]; 1 where the union is empty."""
+        return np.where(self.union == 0, 1.0, self.inter / np.maximum(self.union, 1))
+
+    @property
+    def f(self) -> np.ndarray:
+        """(T,) float64 in [0, 1]; 1 where neither mask has a boundary, 0 where one of them has none."""
+        precision = self.result_matched / np.maximum(self.result_boundary, 1)
+        recall = self.gt_matched / np.maximum(self.gt_boundary, 1)
+        total = precision + recall
+        f = 2 * precision * recall / np.where(total == 0, 1.0, total)
+        return np.where((self.gt_boundary == 0) & (self.result_boundary == 0), 1.0, f)
 
 
 class SequenceStatistics(NamedTuple):
@@ -71,21 +104,40 @@ def contour_accuracy(
     Returns:
         A float for one frame, (T,) float64 for several.
     """
+    _, f = frame_scores(gt, result, void, bound_th)
+    return float(f[0]) if gt.ndim == 2 else f
+
+
+def frame_scores(
+    gt: np.ndarray, result: np.ndarray, void: np.ndarray | None = None, bound_th: float = BOUND_TH
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of each frame in one pass; what is slow about either is shared.
+
+    Args:
+        gt: (H, W) or (T, H, W) bool.
+        result: Same shape, bool.
+        void: Same shape, bool, or None: as in ``region_similarity`` and ``contour_accuracy``.
+        bound_th: As in ``contour_accuracy``.
+
+    Returns:
+        J and F, both (T,) float64 in [0, 1]; (1,) for one frame.
+
+    Raises:
+        ValueError: If the masks are no bool masks of one shape, or ``bound_th`` makes no sense.
+    """
     check_masks(gt, result, void)
     radius = tolerance(gt.shape[-2:], bound_th)
-    if void is not None:
-        gt, result = gt & ~void, result & ~void
-    if gt.ndim == 2:
-        return _contour_accuracy(gt, result, radius)
-    return np.array([_contour_accuracy(g, r, radius) for g, r in zip(gt, result, strict=True)])
+    clips = [mask if mask.ndim == 3 else mask[None] for mask in (gt, result, void) if mask is not None]
+    counts = np.array([_count(masks, radius) for masks in zip(*clips, strict=True)])
+    frames = FrameCounts(*counts.T)
+    return frames.j, frames.f
 
 
 def j_and_f(
     gt: np.ndarray, result: np.ndarray, void: np.ndarray | None = None, bound_th: float = BOUND_TH
 ) -> JAndF:
     """Mean J and mean F over the frames of (H, W) or (T, H, W) bool masks."""
-    j = region_similarity(gt, result, void)
-    f = contour_accuracy(gt, result, void, bound_th)
+    j, f = frame_scores(gt, result, void, bound_th)
     return JAndF(float(np.mean(j)), float(np.mean(f)))
 
 
@@ -125,29 +177,16 @@ def boundary_map(mask: np.ndarray) -> np.ndarray:
     return boundary
 
 
-def _contour_accuracy(gt: np.ndarray, result: np.ndarray, radius: int) -> float:
-    gt_boundary, result_boundary = boundary_map(gt), boundary_map(result)
-    num_gt, num_result = np.count_nonzero(gt_boundary), np.count_nonzero(result_boundary)
-    if num_gt == 0 or num_result == 0:
-        return 1.0 if num_gt == num_result else 0.0
-    # Beyond the box around both boundaries nothing is counted, and its pixels are reached from inside only.
-    either = gt_boundary | result_boundary
-    rows, cols = np.flatnonzero(either.any(1)), np.flatnonzero(either.any(0))
-    box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    gt_boundary, result_boundary = gt_boundary[box], result_boundary[box]
-    precision = np.count_nonzero(result_boundary & _dilate(gt_boundary, radius)) / num_result
-    recall = np.count_nonzero(gt_boundary & _dilate(result_boundary, radius)) / num_gt
-    if precision + recall == 0:
-        return 0.0
-    return 2 * precision * recall / (precision + recall)
-
-
-def _dilate(mask: np.ndarray, radius: int) -> np.ndarray:
-    return cv2.dilate(mask.astype(np.uint8), _disk(radius)).astype(bool)
-
-
-@lru_cache(maxsize=64)
-def _disk(radius: int) -> np.ndarray:
-    """(2r + 1, 2r + 1) uint8: 1 where dx^2 + dy^2 <= r^2. OpenCV's own ellipse is another shape."""
-    steps = np.arange(-radius, radius + 1)
-    return (steps[:, None] ** 2 + steps[None, :] ** 2 <= radius * radius).astype(np.uint8)
+def _count(masks: tuple[np.ndarray, ...], radius: int) -> tuple[int, ...]:
+    """(gt, result) or (gt, result, void), each (H, W) bool -> the numbers of ``FrameCounts``."""
+    pair = packed.pack(masks[:2])
+    if len(masks) == 3:
+        pair &= ~packed.pack(masks[2:])
+    sizes, inter = packed.count(pair), packed.count(pair[:1] & pair[1:])
+    boundaries = packed.boundary(pair, masks[0].shape[1])
+    lengths, matched = packed.count(boundaries), np.zeros(2, dtype=np.int64)
+    if lengths.all():
+        # Beyond the box of both boundaries nothing is counted, and what is in it is reached from inside.
+        boundaries = packed.crop(boundaries)
+        matched = packed.count(boundaries & packed.dilate(boundaries, radius)[::-1])
+    return int(inter[0]), int(sizes.sum() - inter[0]), *lengths.tolist(), *matched.tolist()

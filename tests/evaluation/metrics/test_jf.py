@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from refstream.evaluation.metrics.jf import contour_accuracy, j_and_f, region_similarity, tolerance
+from refstream.evaluation.metrics.iou import mask_iou
+from refstream.evaluation.metrics.jf import (
+    contour_accuracy,
+    frame_scores,
+    j_and_f,
+    region_similarity,
+    tolerance,
+)
+from refstream.evaluation.metrics.mask_pairs import fuzz_pairs, labelled_frames
+from refstream.evaluation.metrics.official import VARIABLE, load_official
 
 SIZE = 480, 854
+ROOT = Path(__file__).resolve().parents[3]
+REAL = ROOT.parent / "shared" / "data" / "davis17_osvos_predictions" / "results"
+OFFICIAL = os.environ.get(VARIABLE)
+needs_official = pytest.mark.skipif(not OFFICIAL, reason=f"{VARIABLE} names no clone of the DAVIS-2017 code")
 
 
 def _empty():
@@ -41,6 +57,11 @@ def _noise():
         (_disk(240, 427, 100), _disk(240, 435, 100), 0.903426130683711, 1),
         (_disk(240, 427, 100), _disk(240, 436, 100), 0.892020475760313, 0.783582089552239),
         (_disk(240, 427, 100), _disk(240, 447, 100), 0.775021893273821, 0.256218905472637),
+        (_disk(240, 427, 100), _disk(240, 427, 106), 0.890883312065788, 1),
+        (_disk(240, 427, 100), _rect(152, 329, 339, 516), 0.834195679499547, 0.480139372822300),
+        (_rect(400, 480, 800, 854), _rect(396, 480, 805, 854), 0.868024800708592, 1),
+        (_disk(120, 200, 60), _disk(360, 600, 60), 0, 0),  # far apart
+        (_disk(240, 200, 60) | _disk(240, 650, 60), _disk(240, 200, 60), 0.5, 0.666666666666667),
         (_rect(0, 200, 0, 300), _rect(0, 210, 0, 290), 0.922098569157393, 0.034068136272545),
         (_rect(200, 201, 100, 700), _rect(203, 204, 100, 700), 0, 1),
         (_rect(100, 101, 100, 101), _rect(100, 101, 108, 109), 0, 1),
@@ -77,6 +98,65 @@ def test_cropping_changes_nothing():
         assert contour_accuracy(gt, result, bound_th=2) == pytest.approx(_slow_f(gt, result, 2), abs=1e-14)
 
 
+def test_frames_are_equal_to_brute_force():
+    """``frame_scores`` on masks of all sizes and kinds, against distances of all pairs of boundary pixels."""
+    sizes = set()
+    for pair in fuzz_pairs(150, seed=3, largest=(30, 70)):
+        radius = tolerance(pair.gt.shape, pair.bound_th)
+        counted = np.ones_like(pair.gt) if pair.void is None else ~pair.void
+        j, f = frame_scores(pair.gt, pair.result, pair.void, pair.bound_th)
+        assert j.shape == f.shape == (1,)
+        assert f[0] == pytest.approx(_slow_f(pair.gt & counted, pair.result & counted, radius), abs=1e-14), (
+            pair
+        )
+        union = (pair.gt | pair.result) & counted
+        inter = pair.gt & pair.result & counted
+        assert j[0] == (inter.sum() / union.sum() if union.any() else 1), pair.name
+        sizes.add(pair.gt.shape)
+    assert {1, 2} <= {height for height, _ in sizes} & {width for _, width in sizes}
+
+
+@needs_official
+def test_random_masks_equal_the_official_code():
+    official = load_official(OFFICIAL)
+    for pair in fuzz_pairs(400, seed=11):
+        j, f = frame_scores(pair.gt, pair.result, pair.void, pair.bound_th)
+        assert (j[0], f[0]) == official.scores(pair.gt, pair.result, pair.void, pair.bound_th), pair.name
+
+
+@needs_official
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data/davis17_osvos_predictions")
+def test_real_masks_equal_the_official_code():
+    official = load_official(OFFICIAL)
+    folders = REAL / "semi-supervised" / "osvos", REAL / "unsupervised" / "rvos"
+    pairs = list(labelled_frames(*folders, objects=True, every=60))
+    assert len(pairs) > 30
+    for pair in pairs:
+        j, f = frame_scores(pair.gt, pair.result)
+        assert (j[0], f[0]) == official.scores(pair.gt, pair.result), pair.name
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data/davis17_osvos_predictions")
+@pytest.mark.parametrize(
+    ("video", "j", "f"),
+    [
+        ("blackswan", 0.93344, 0.95299),
+        ("camel", 0.84406, 0.85907),
+        ("dogs-jump", 0.77417, 0.87962),
+        ("bike-packing", 0.53546, 0.57671),
+        ("bmx-trees", 0.25281, 0.45444),
+    ],
+)
+def test_real_videos(video, j, f):
+    """Foreground of every 8th frame, OSVOS as truth and RVOS as result; values of the official code."""
+    folders = REAL / "semi-supervised" / "osvos", REAL / "unsupervised" / "rvos"
+    frames = [pair for pair in labelled_frames(*folders, video=video) if int(Path(pair.name).name) % 8 == 0]
+    gt, result = np.stack([pair.gt for pair in frames]), np.stack([pair.result for pair in frames])
+    scores = j_and_f(gt, result)
+    assert scores.j == pytest.approx(j, abs=5e-6)
+    assert scores.f == pytest.approx(f, abs=5e-6)
+
+
 def _slow_f(gt, result, radius):
     points = []
     for mask in (gt, result):
@@ -101,6 +181,22 @@ def test_clip_is_mean_over_frames():
     assert scores.mean == (scores.j + scores.f) / 2
 
 
+def test_one_pass_gives_both():
+    rng = np.random.default_rng(2)
+    gt, result, void = rng.random((3, 4, 30, 70)) < 0.3
+    for extra in (None, void):
+        j, f = frame_scores(gt, result, extra)
+        assert j.dtype == f.dtype == np.float64
+        assert (
+            j.tolist()
+            == region_similarity(gt, result, extra).tolist()
+            == mask_iou(gt, result, extra).tolist()
+        )
+        assert f.tolist() == contour_accuracy(gt, result, extra).tolist()
+        j0, f0 = frame_scores(gt[0], result[0], None if extra is None else extra[0])
+        assert (j0.tolist(), f0.tolist()) == ([j[0]], [f[0]])
+
+
 def test_void_pixels_do_not_count():
     gt, result, void = _rect(0, 10, 0, 10), _rect(0, 10, 0, 5), _rect(0, 10, 5, 20)
     assert region_similarity(gt, result, void) == 1
@@ -116,7 +212,7 @@ def test_void_pixels_do_not_count():
     ],
 )
 def test_bad_masks_are_refused(gt, result):
-    for metric in (region_similarity, contour_accuracy):
+    for metric in (region_similarity, contour_accuracy, frame_scores):
         with pytest.raises(ValueError, match=r"mask|shape"):
             metric(gt, result)
 
