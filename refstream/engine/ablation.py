@@ -131,7 +131,8 @@ def evaluate_arm(
     """Evaluate one model with keys of its pipeline replaced."""
     model = load(folder)
     keys = dict(benchmark)
-    run_benchmark(keys.pop("name"), model, floors=floors, out=file, pipeline=pipeline, **keys)
+    result = run_benchmark(keys.pop("name"), model, floors=floors, pipeline=pipeline, **keys)
+    result.save(file)
 
 
 def waves(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

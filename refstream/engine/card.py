@@ -72,7 +72,7 @@ def model_card(
         config_name: Where the config lies.
         checkpoint: What the weights were read from.
         layout: Of the folder.
-        results: What ``refstream eval --out`` wrote; None says that nothing was measured.
+        results: What ``refstream eval --publish`` wrote; None says that nothing was measured.
         licence: None says that it follows from base and data.
     """
     parts = model.config

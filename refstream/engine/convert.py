@@ -76,7 +76,7 @@ def convert(
         dtype: Storage type of floating weights; None keeps those of training.
         layout: ``refstream``, or ``sa2va`` for the keys of Sa2VA's released models.
         config_name: For the page: where the config lies.
-        results: For the page: what ``refstream eval --out`` wrote.
+        results: For the page: what ``refstream eval --publish`` wrote.
         licence: For the page; None says that it follows from base and data.
         max_shard_size: Larger weights are cut into several files.
 

@@ -1,46 +1,24 @@
-"""What an evaluation found: typed, written as JSON in one piece, shown as a table."""
+"""What an evaluation found: written as JSON and CSV in one piece, shown as a table."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
+from refstream.errors import UserError
+from refstream.evaluation.ledger import Ledger
+from refstream.evaluation.protocols.base import OVERALL, ItemScore, Summary
 from refstream.evaluation.provenance import provenance
-from refstream.files import write_json
+from refstream.files import atomic_write_text, write_json
 
-LEARNED_MARGIN = 20.0  # J&F above shuffled expressions, from which on a group counts as learned
-
-
-@dataclass(frozen=True)
-class Score:
-    """Means in [0, 100] over ``count`` expressions."""
-
-    j: float
-    f: float
-    count: int
-
-    @property
-    def j_and_f(self) -> float:
-        """Mean of J and F."""
-        return (self.j + self.f) / 2
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one kind of run.
-
-    Attributes:
-        overall: Weighted mean of the groups.
-        groups: By group (family of expressions).
-        held_out: Over all expressions whose targets are like nothing in training; None without such.
-    """
-
-    overall: Score
-    groups: dict[str, Score]
-    held_out: Score | None = None
+LEARNED_MARGIN = 20.0  # points above shuffled expressions, from which on a group counts as learned
 
 
 @dataclass(frozen=True)
@@ -52,6 +30,7 @@ class Speed:
         mllm_calls_per_frame: Per expression, in [0, 1].
         latency_ms_p50: Median time of a frame.
         latency_ms_p95: 95th percentile of it.
+        first_mask_ms_p50: Median time until a stream's first mask.
         expressions_per_stream: Mean number of expressions that shared a stream.
     """
 
@@ -59,117 +38,185 @@ class Speed:
     mllm_calls_per_frame: float
     latency_ms_p50: float
     latency_ms_p95: float
+    first_mask_ms_p50: float
     expressions_per_stream: float
+
+    @classmethod
+    def of(cls, costs: Ledger) -> Speed | None:
+        """From the costs of a run; None if there are none."""
+        records = [record for name in sorted(costs.done()) if (record := costs.read(name)) is not None]
+        if not records:
+            return None
+        latencies = [value for record in records for value in record["latencies_ms"]]
+        first = [record["first_mask_ms"] for record in records if record["first_mask_ms"] is not None]
+        frames, events, calls, seconds = (
+            sum(record[key] for record in records)
+            for key in ("num_frames", "num_events", "num_calls", "seconds")
+        )
+        p50, p95 = np.percentile(latencies, [50, 95]) if latencies else (0.0, 0.0)
+        return cls(
+            fps=frames / seconds if seconds else 0.0,
+            mllm_calls_per_frame=calls / max(1, events),
+            latency_ms_p50=float(p50),
+            latency_ms_p95=float(p95),
+            first_mask_ms_p50=float(np.median(first)) if first else 0.0,
+            expressions_per_stream=events / max(1, frames),
+        )
 
 
 @dataclass(frozen=True)
-class EvaluationResult:
+class EvalResult:
     """The outcome of one evaluation.
 
     Attributes:
-        benchmark: Its registered name.
-        model: As the caller named it.
-        settings: The benchmark's: seed, number of clips, ...
-        num_clips: Clips scored.
-        scores: The model's.
-        speed: The model's.
-        floors: By name; empty if none were measured.
-        ceiling: With true boxes as prompts; None if not measured.
+        benchmark: Its name in the table of benchmarks.
+        split: Of the benchmark.
+        protocol: Name of the protocol.
+        headline: The protocol's first metric.
+        subject: The model, or the predictions, as the caller named them.
+        settings: The benchmark's.
+        summary: The figures: group -> metric -> value, "overall" first.
+        items: One score per expression (or object).
+        expected: Numbers of videos and expressions that the protocol wants.
+        compat: The public code whose defects are reproduced, if any.
+        floors: Figures of what needs no understanding, by name; empty if they were not measured.
+        ceilings: Figures of what perfect referring could reach, by name.
+        speed: The model's; None for predictions.
+        stability: Of the masks over time; None if it was not measured.
     """
 
     benchmark: str
-    model: str
-    settings: dict[str, Any]
-    num_clips: int
-    scores: Scores
-    speed: Speed
-    floors: dict[str, Scores]
-    ceiling: Scores | None = None
+    split: str
+    protocol: str
+    headline: str
+    subject: str
+    settings: Mapping[str, Any]
+    summary: Summary
+    items: Sequence[ItemScore]
+    expected: Mapping[str, int]
+    compat: str | None = None
+    floors: Mapping[str, Summary] = field(default_factory=dict)
+    ceilings: Mapping[str, Summary] = field(default_factory=dict)
+    speed: Speed | None = None
+    stability: Mapping[str, float] | None = None
+
+    def value(self, metric: str | None = None, group: str = OVERALL) -> float:
+        """One figure; by default the headline.
+
+        Raises:
+            UserError: If the protocol cannot tell it from these data.
+        """
+        figures = self.summary.get(group, {})
+        metric = metric or self.headline
+        if metric not in figures:
+            raise UserError(
+                f"{self.benchmark} {self.split}, {self.protocol}: {metric} of {group} is not defined for "
+                f"these data; there are {', '.join(figures) or 'no figures'}"
+            )
+        return figures[metric]
 
     @property
-    def j_and_f(self) -> float:
-        """Overall J&F of the model, in [0, 100]."""
-        return self.scores.overall.j_and_f
+    def missing(self) -> list[dict[str, Any]]:
+        """Expressions of which frames had no prediction, with the names of these frames."""
+        return [
+            {"video": item.video, "id": item.id, "frames": list(item.missing)}
+            for item in self.items
+            if item.missing
+        ]
 
     def learned(self) -> dict[str, bool]:
-        """By group, whether the model is 20 J&F above shuffled expressions; empty without that floor."""
+        """By group, whether the headline is 20 points above shuffled expressions; empty without them."""
         shuffled = self.floors.get("shuffled")
         if shuffled is None:
             return {}
         return {
-            group: score.j_and_f >= shuffled.groups[group].j_and_f + LEARNED_MARGIN
-            for group, score in self.scores.groups.items()
+            group: values[self.headline] >= shuffled[group][self.headline] + LEARNED_MARGIN
+            for group, values in self.summary.items()
+            if group != OVERALL and self.headline in values and self.headline in shuffled.get(group, {})
         }
 
+    def runs(self) -> list[tuple[str, Summary]]:
+        """The model, its floors and its ceilings, by name."""
+        return [("model", self.summary), *self.floors.items(), *self.ceilings.items()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per run: the metrics of "overall", then the headline of the other groups."""
+        rows = []
+        for name, summary in self.runs():
+            overall = {k: v for k, v in summary[OVERALL].items() if k != "expressions"}
+            groups = {
+                group: values.get(self.headline) for group, values in summary.items() if group != OVERALL
+            }
+            rows.append({"run": name, **overall, **groups})
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-serialisable, with where it comes from; every score also says its ``j_and_f``."""
+        """All but the items, JSON-serialisable, with where it comes from. The same for every run of the same
+        thing: what differs from run to run is in ``speed_dict``."""
         seed = self.settings.get("seed")
         return {
             **provenance([] if seed is None else [seed]),
             "rows": self.rows(),
             "benchmark": self.benchmark,
-            "model": self.model,
-            "settings": self.settings,
-            "num_clips": self.num_clips,
-            "j_and_f": self.j_and_f,
-            "scores": _scores_dict(self.scores),
-            "speed": asdict(self.speed),
-            "floors": {name: _scores_dict(scores) for name, scores in self.floors.items()},
-            "ceiling": None if self.ceiling is None else _scores_dict(self.ceiling),
+            "split": self.split,
+            "protocol": self.protocol,
+            "compat": self.compat,
+            "model": self.subject,
+            "settings": dict(self.settings),
+            "headline": {self.headline: self.summary[OVERALL].get(self.headline)},
+            "summary": self.summary,
+            "expected": dict(self.expected),
+            "missing": self.missing,
+            "floors": dict(self.floors),
+            "ceilings": dict(self.ceilings),
+            "stability": None if self.stability is None else dict(self.stability),
             "learned": self.learned(),
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write it as JSON; an interrupted write leaves the old file as it was."""
-        write_json(path, self.to_dict())
+        """Write it as JSON, with the speed; an interrupted write leaves the old file as it was."""
+        write_json(path, {**self.to_dict(), "speed": None if self.speed is None else asdict(self.speed)})
         return Path(path)
 
-    def runs(self) -> list[tuple[str, Scores]]:
-        """The model, its floors and its ceiling, by name."""
-        ceiling = [] if self.ceiling is None else [("oracle box", self.ceiling)]
-        return [("model", self.scores), *self.floors.items(), *ceiling]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One flat row per run: J, F, J&F, then J&F by group and on held-out targets."""
-        return [
-            {
-                "run": name,
-                "J": scores.overall.j,
-                "F": scores.overall.f,
-                "J&F": scores.overall.j_and_f,
-                **{group: score.j_and_f for group, score in scores.groups.items()},
-                "held out": None if scores.held_out is None else scores.held_out.j_and_f,
-            }
-            for name, scores in self.runs()
-        ]
+    def save_csv(self, path: str | Path) -> Path:
+        """Write one line per item: video, id, group, text, metrics, number of missing frames."""
+        metrics = list(dict.fromkeys(metric for item in self.items for metric in item.values))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["video", "id", "group", "text", *metrics, "missing_frames"])
+        for item in self.items:
+            values = [item.values.get(metric, "") for metric in metrics]
+            writer.writerow([item.video, item.id, item.group, item.text, *values, len(item.missing)])
+        atomic_write_text(path, text.getvalue())
+        return Path(path)
 
     def table(self) -> Table:
-        """A table for ``rich``: one row per run, one column per group."""
-        groups = list(self.scores.groups)
-        title = f"{self.benchmark}: J&F of {self.model or 'the model'} on {self.num_clips} clips"
-        speed = self.speed
-        caption = (
-            f"{speed.fps:.1f} FPS with {speed.expressions_per_stream:.1f} expressions a stream, "
-            f"{speed.mllm_calls_per_frame:.2f} MLLM calls a frame, "
-            f"latency {speed.latency_ms_p50:.0f} ms (p50), {speed.latency_ms_p95:.0f} ms (p95)"
-        )
-        table = Table(title=title, caption=caption)
-        table.add_column("run")
-        for column in ("J", "F", "J&F", *groups, "held out"):
+        """A table for ``rich``: one row per run."""
+        of = f"{self.benchmark} {self.split}, {self.protocol}" + (f" ({self.compat})" if self.compat else "")
+        counts = ", ".join(f"{count} {what}" for what, count in self.expected.items())
+        table = Table(title=f"{of}: {self.subject or 'the model'} on {counts}", caption=self._caption())
+        rows = self.rows()
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        table.add_column(columns[0])
+        for column in columns[1:]:
             table.add_column(column, justify="right")
-        for row in self.rows():
-            name, *values = row.values()
-            table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in values))
+        for row in rows:
+            cells = (row.get(column) for column in columns[1:])
+            table.add_row(str(row["run"]), *("-" if cell is None else f"{cell:.1f}" for cell in cells))
         return table
 
-
-def _scores_dict(scores: Scores) -> dict[str, Any]:
-    return {
-        "overall": _score_dict(scores.overall),
-        "groups": {group: _score_dict(score) for group, score in scores.groups.items()},
-        "held_out": None if scores.held_out is None else _score_dict(scores.held_out),
-    }
-
-
-def _score_dict(score: Score) -> dict[str, float]:
-    return {"j": score.j, "f": score.f, "j_and_f": score.j_and_f, "count": score.count}
+    def _caption(self) -> str:
+        notes = []
+        if self.speed is not None:
+            notes.append(
+                f"{self.speed.fps:.1f} FPS with {self.speed.expressions_per_stream:.1f} expressions a "
+                f"stream, {self.speed.mllm_calls_per_frame:.2f} MLLM calls a frame, latency "
+                f"{self.speed.latency_ms_p50:.0f} ms (p50), {self.speed.latency_ms_p95:.0f} ms (p95), first "
+                f"mask after {self.speed.first_mask_ms_p50:.0f} ms"
+            )
+        if self.missing:
+            frames = sum(len(one["frames"]) for one in self.missing)
+            notes.append(
+                f"{len(self.missing)} items lack {frames} predicted frames, scored as the protocol says"
+            )
+        return "\n".join(notes)

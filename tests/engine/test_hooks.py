@@ -115,7 +115,8 @@ def benchmark_run(
         validation,
         "run_benchmark",
         lambda *a, **k: SimpleNamespace(
-            scores=SimpleNamespace(overall=SimpleNamespace(j_and_f=next(upcoming)), groups={}),
+            value=lambda metric: next(upcoming),
+            summary={},
             speed=SimpleNamespace(mllm_calls_per_frame=0.5),
         ),
     )

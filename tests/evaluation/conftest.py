@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refstream.evaluation.runner import BenchmarkClip, BenchmarkItem
+from refstream.evaluation.benchmark import EvalExpression, EvalVideo, MaskBenchmark
 from refstream.structures import Frame, ImageFeatures, MaskPrediction, Query, SegPrompt, StreamEvent
 
 HEIGHT, WIDTH, NUM_FRAMES = 40, 60, 3
@@ -91,32 +91,38 @@ class BoxSegmenter:
         return MaskPrediction(logits, ones, ones, logits[:, None], ones[:, None], ones[:, None])
 
 
-class TwoSquares:
+class TwoSquares(MaskBenchmark):
     """One clip: a large red square that stands and a small blue one that walks."""
 
-    name = "two_squares"
-    seed = 3
+    name, split = "two_squares", "test"
 
     def __init__(self) -> None:
+        self.seed = 3
         self.weights = {"appearance": 0.75, "motion": 0.25}
-        self.settings: dict[str, Any] = {"seed": self.seed}
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self):
-        masks = np.zeros((2, NUM_FRAMES, HEIGHT, WIDTH), dtype=bool)
-        masks[0, :, 4:24, 4:24] = True
-        for t in range(NUM_FRAMES):
-            masks[1, t, 28:36, 30 + 4 * t : 38 + 4 * t] = True
-        frames = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 60, dtype=np.uint8)
-        frames[masks[0]], frames[masks[1]] = RED, BLUE
-        items = (
-            BenchmarkItem("the red square", "appearance", masks[0], (0,)),
-            BenchmarkItem("the blue square", "appearance", masks[1], (1,), held_out=True),
-            BenchmarkItem("the square that moves", "motion", masks[1], (1,)),
+        self.settings = {"seed": self.seed}
+        self.targets = {"0": 0, "1": 1, "2": 1}
+        expressions = (
+            EvalExpression("0", "the red square", "appearance", {"target": [0], "held_out": False}),
+            EvalExpression("1", "the blue square", "appearance", {"target": [1], "held_out": True}),
+            EvalExpression("2", "the square that moves", "motion", {"target": [1], "held_out": False}),
         )
-        yield BenchmarkClip("only", frames, 10.0, items, masks)
+        frames = tuple(f"{t:05d}" for t in range(NUM_FRAMES))
+        self.videos = [EvalVideo("only", frames, expressions, (HEIGHT, WIDTH), 10.0)]
+        self.masks = np.zeros((2, NUM_FRAMES, HEIGHT, WIDTH), dtype=bool)
+        self.masks[0, :, 4:24, 4:24] = True
+        for t in range(NUM_FRAMES):
+            self.masks[1, t, 28:36, 30 + 4 * t : 38 + 4 * t] = True
+        self.frames = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 60, dtype=np.uint8)
+        self.frames[self.masks[0]], self.frames[self.masks[1]] = RED, BLUE
+
+    def images(self, video):
+        return iter(self.frames)
+
+    def truth(self, video, expression):
+        return self.masks[self.targets[expression.id]]
+
+    def objects(self, video):
+        return self.masks
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 
 from refstream.data.collate import ClipBatch
 from refstream.engine.hooks.common import aside, require_whole, training_model
-from refstream.evaluation.runner import segment_clip
+from refstream.evaluation.run import segment_clip
 from refstream.files import write_png
 from refstream.registry import HOOKS
 from refstream.streaming.overlay import PALETTE, blend_masks, outline_mask, text_strip

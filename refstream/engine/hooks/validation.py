@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.dist import broadcast_object_list
@@ -16,7 +16,8 @@ from refstream.engine.hooks.common import aside, training_model, write_line
 from refstream.engine.hooks.export import export_live
 from refstream.engine.strategies import consolidated_state, needs_uniform_calls
 from refstream.evaluation.benchmarks import load_benchmark, run_benchmark
-from refstream.evaluation.results import EvaluationResult
+from refstream.evaluation.protocols.base import OVERALL
+from refstream.evaluation.results import EvalResult
 from refstream.registry import HOOKS
 
 BEST, SCORE = "best", "score.json"
@@ -50,7 +51,7 @@ class BenchmarkHook(Hook):
     """
 
     priority = "LOW"
-    METRICS = ("j_and_f", "j", "f")
+    METRICS: ClassVar[dict[str, str]] = {"j_and_f": "J&F", "j": "J", "f": "F"}
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class BenchmarkHook(Hook):
         **options: Any,
     ) -> None:
         if metric not in self.METRICS:
-            raise ValueError(f"metric must be one of {self.METRICS}, got {metric!r}")
+            raise ValueError(f"metric must be one of {tuple(self.METRICS)}, got {metric!r}")
         if interval < 1:
             raise ValueError(f"interval must be at least 1, got {interval}")
         self.interval, self.benchmark, self.metric = interval, benchmark, metric
@@ -112,18 +113,19 @@ class BenchmarkHook(Hook):
             if divided:
                 training = rebuild(runner.cfg, state, training.model.mllm.device)
             result = run_benchmark(self.benchmark, training.model, pipeline=self.pipeline, **self.options)
-            score = [float(getattr(result.scores.overall, self.metric))]
+            score = [result.value(self.METRICS[self.metric])]
             self._log(runner, result)
         broadcast_object_list(score)
         return score[0]
 
-    def _log(self, runner: Any, result: EvaluationResult) -> None:
-        scores = {"": result.scores.overall}
-        scores |= {f"_{group}": score for group, score in result.scores.groups.items()}
+    def _log(self, runner: Any, result: EvalResult) -> None:
+        metric = self.METRICS[self.metric]
         values = {
-            f"eval{name}": round(float(getattr(score, self.metric)), 3) for name, score in scores.items()
+            "eval" if group == OVERALL else f"eval_{group.replace(' ', '_')}": round(figures[metric], 3)
+            for group, figures in result.summary.items()
         }
-        values["eval_calls_per_frame"] = round(result.speed.mllm_calls_per_frame, 4)
+        if result.speed is not None:
+            values["eval_calls_per_frame"] = round(result.speed.mllm_calls_per_frame, 4)
         words = "  ".join(f"{name}: {value:g}" for name, value in values.items())
         runner.logger.info(f"{self.benchmark} {self.metric} {words}")
         line = {"iter": runner.iter + 1, "benchmark": self.benchmark, "metric": self.metric, **values}

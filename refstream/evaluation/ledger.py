@@ -1,0 +1,141 @@
+"""One file per finished item: what makes a run resumable.
+
+A folder holds ``key.json`` (what produces the items: model, data, options) and ``items/<item>.json``. Each
+file appears whole or not at all, so after any kill the finished items are exactly the files that are there.
+Nothing waits for the disk: a power cut costs what the system had not yet written, and what it left torn is
+dropped when the folder is opened again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, unquote
+
+from refstream.errors import UserError
+from refstream.files import atomic_write_text, write_json
+
+END = b"}\n"  # of every record
+log = logging.getLogger(__name__)
+MAX_NAME = 180  # file systems allow 255 bytes; the writer adds some of its own
+Record = dict[str, Any]
+
+
+class Ledger(Protocol):
+    """Records by the name of an item."""
+
+    def done(self) -> set[str]:
+        """Items that are finished."""
+        ...
+
+    def read(self, item: str) -> Record | None:
+        """The record of an item, None if it is not finished."""
+        ...
+
+    def write(self, item: str, record: Mapping[str, Any]) -> None:
+        """Finish an item."""
+        ...
+
+
+class MemoryLedger:
+    """A ledger of this process alone."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    def done(self) -> set[str]:
+        return set(self._records)
+
+    def read(self, item: str) -> Record | None:
+        return self._records.get(item)
+
+    def write(self, item: str, record: Mapping[str, Any]) -> None:
+        self._records[item] = dict(record)
+
+
+class FolderLedger:
+    """A ledger on disk, shared by all processes of a run.
+
+    Args:
+        folder: Made if missing.
+        key: What the items depend on; JSON-serialisable. A folder that was begun with another key is refused.
+        must_exist: Open an earlier run for reading; ``key`` is then not compared.
+
+    Raises:
+        UserError: If the folder holds items of another key, or is no ledger.
+    """
+
+    def __init__(
+        self, folder: str | Path, key: Mapping[str, Any] | None = None, *, must_exist: bool = False
+    ) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "key.json"
+        if must_exist:
+            if not path.is_file():
+                raise UserError(f"{self.folder} is no folder of a run: it has no key.json")
+            self.key: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return
+        self.key = json.loads(json.dumps(dict(key or {}), sort_keys=True))
+        (self.folder / "items").mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found != self.key:
+                differing = sorted(k for k in found | self.key if found.get(k) != self.key.get(k))
+                was = {k: found.get(k) for k in differing}
+                now = {k: self.key.get(k) for k in differing}
+                raise UserError(
+                    f"{self.folder} holds results of another run: {_short(was)} then, {_short(now)} now; "
+                    "choose another --out, or begin anew with --fresh"
+                )
+            self._drop_torn()
+        else:
+            write_json(path, self.key)
+
+    def done(self) -> set[str]:
+        names = (name for name in os.listdir(self.folder / "items") if name.endswith(".json"))
+        return {self._item(name) for name in names if not name.startswith(".")}
+
+    def read(self, item: str) -> Record | None:
+        path = self.path(item)
+        if not path.is_file():
+            return None
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        return record
+
+    def write(self, item: str, record: Mapping[str, Any]) -> None:
+        """Raises OutputError if the disk is full; what was written before is intact."""
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+        atomic_write_text(self.path(item), text, durable=False)
+
+    def path(self, item: str) -> Path:
+        """The file of an item."""
+        name = quote(item, safe="").replace("~", "%7E")
+        name = f"%2E{name[1:]}" if name.startswith(".") else name
+        if len(name) > MAX_NAME:
+            name = f"{name[:100]}~{hashlib.sha256(item.encode()).hexdigest()}"
+        return self.folder / "items" / f"{name}.json"
+
+    def _drop_torn(self) -> None:
+        for path in (self.folder / "items").glob("[!.]*.json"):
+            with suppress(FileNotFoundError), open(path, "rb") as file:  # another process may be faster
+                file.seek(max(0, os.fstat(file.fileno()).st_size - len(END)))
+                if file.read() != END:
+                    log.warning("%s is incomplete, as after a power cut; it is made again", path)
+                    path.unlink()
+
+    def _item(self, name: str) -> str:
+        stem = name.removesuffix(".json")
+        if "~" in stem:  # cut: the whole name is in the record
+            record = json.loads((self.folder / "items" / name).read_text(encoding="utf-8"))
+            return str(record["item"])
+        return unquote(stem)
+
+
+def _short(content: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {str(value)[:60]}" for key, value in content.items())

@@ -1,0 +1,1 @@
+"""Ways of scoring: one file per protocol."""

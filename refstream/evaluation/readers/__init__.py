@@ -1,0 +1,1 @@
+"""Readers of benchmarks: one file per official format."""

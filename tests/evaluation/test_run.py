@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refstream.data import rle
+from refstream.errors import UserError
+from refstream.evaluation.benchmark import Altered
+from refstream.evaluation.ledger import FolderLedger, MemoryLedger
+from refstream.evaluation.results import Speed
+from refstream.evaluation.run import RunPredictions, plan, run_model, segment_clip
+
+
+def texts(video):
+    return [expression.text for expression in video.expressions]
+
+
+def test_segment_clip(two_squares, colour_pipeline, buffering_pipeline):
+    (video,) = two_squares.videos
+    masks = segment_clip(colour_pipeline, two_squares.frames, texts(video), video.fps)
+    np.testing.assert_array_equal(masks[:2], two_squares.masks)
+    np.testing.assert_array_equal(masks[2], two_squares.masks.any(0))
+    again = segment_clip(buffering_pipeline, two_squares.frames, texts(video), video.fps)
+    np.testing.assert_array_equal(again, masks)
+
+
+def test_pipelines_that_leave_out_or_misfit_masks_are_refused(two_squares, colour_pipeline):
+    answer = colour_pipeline.answer
+    colour_pipeline.answer = lambda s, frame, x: replace(answer(s, frame, x), mask=None)
+    with pytest.raises(ValueError, match="gave no mask for 'the red square' in frame 0"):
+        segment_clip(colour_pipeline, two_squares.frames, ["the red square"], 10.0)
+    colour_pipeline.answer = lambda s, frame, x: replace(
+        answer(s, frame, x), mask=np.zeros((2, 2), dtype=bool)
+    )
+    with pytest.raises(ValueError, match=r"mask of \(2, 2\) for frames of \(40, 60\)"):
+        segment_clip(colour_pipeline, two_squares.frames, ["the red square"], 10.0)
+
+
+def test_records_hold_masks_and_calls(two_squares, colour_pipeline):
+    masks, costs, steps = MemoryLedger(), MemoryLedger(), []
+    run_model(colour_pipeline, two_squares, masks, costs, progress=lambda *step: steps.append(step))
+    assert steps == [(1, 1)]
+    assert masks.done() == {"only/0", "only/1", "only/2"}
+    record = masks.read("only/1")
+    assert record["frames"] == ["00000", "00001", "00002"]
+    assert record["size"] == [40, 60]
+    np.testing.assert_array_equal(rle.decode_clip(record["masks"], (40, 60)), two_squares.masks[1])
+    speed = Speed.of(costs)
+    assert speed.mllm_calls_per_frame == pytest.approx(2 / 3)
+    assert speed.expressions_per_stream == 3
+    assert speed.fps > 0
+    assert 0 < speed.latency_ms_p50 <= speed.latency_ms_p95
+    assert speed.first_mask_ms_p50 > 0
+    assert Speed.of(MemoryLedger()) is None
+
+
+def test_buffering_pipelines_answer_late_but_the_same(two_squares, colour_pipeline, buffering_pipeline):
+    ledgers = [MemoryLedger(), MemoryLedger()]
+    costs = MemoryLedger()
+    run_model(colour_pipeline, two_squares, ledgers[0], MemoryLedger())
+    run_model(buffering_pipeline, two_squares, ledgers[1], costs)
+    assert ledgers[0].read("only/2") == ledgers[1].read("only/2")
+    cost = costs.read("only/0")
+    assert cost["first_mask_ms"] == pytest.approx(cost["seconds"] * 1000)
+
+
+def test_only_some_frames_are_scored(two_squares, colour_pipeline):
+    (video,) = two_squares.videos
+    one = Altered(two_squares, [replace(video, scored=(2,))])
+    masks = MemoryLedger()
+    run_model(colour_pipeline, one, masks, MemoryLedger())
+    record = masks.read("only/1")
+    assert record["frames"] == ["00002"]
+    np.testing.assert_array_equal(rle.decode_clip(record["masks"])[0], two_squares.masks[1, 2])
+
+
+def test_what_is_done_is_not_done_again(two_squares, colour_pipeline, tmp_path):
+    masks = FolderLedger(tmp_path / "run", {"a": 1})
+    costs = FolderLedger(tmp_path / "costs", {"a": 1})
+    run_model(colour_pipeline, two_squares, masks, costs, per_stream=2)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "items").iterdir()}
+    masks.path("only/2").unlink()
+    run_model(colour_pipeline, two_squares, masks, costs, per_stream=2)
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "items").iterdir()}
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {"only%2F2.json"}
+
+
+def test_plan_divides_the_expressions_of_a_video(two_squares):
+    jobs = plan(two_squares, per_stream=2)
+    assert [[e.id for e in job.expressions] for job in jobs] == [["0", "1"], ["2"]]
+    assert [job.name for job in jobs] == ["only/0", "only/2"]
+    with pytest.raises(UserError, match="at least one expression"):
+        plan(two_squares, per_stream=0)
+
+
+def test_a_frame_that_cannot_be_read_is_named(two_squares, colour_pipeline):
+    (video,) = two_squares.videos
+    longer = Altered(two_squares, [replace(video, frames=(*video.frames, "00003"))])
+    with pytest.raises(UserError, match="only: 3 frames could be read, 4 are listed"):
+        run_model(colour_pipeline, longer, MemoryLedger(), MemoryLedger())
+
+
+def test_predictions_of_a_run(two_squares, colour_pipeline, tmp_path):
+    run_model(colour_pipeline, two_squares, FolderLedger(tmp_path / "run"), MemoryLedger())
+    predictions = RunPredictions(tmp_path / "run")
+    (video,) = two_squares.videos
+    found = predictions.read(video, video.expressions[0], (40, 60))
+    np.testing.assert_array_equal(found.masks, two_squares.masks[0])
+    assert found.confidence.shape == (3,)
+    assert predictions.read(video, replace(video.expressions[0], id="9"), (40, 60)) is None
+    with pytest.raises(UserError, match=r"3 frames of \(40, 60\), the truth 3 of \(80, 60\)"):
+        predictions.read(video, video.expressions[0], (80, 60))
+    with pytest.raises(UserError, match="no folder of a run"):
+        RunPredictions(tmp_path)
