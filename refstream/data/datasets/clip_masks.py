@@ -140,11 +140,13 @@ def read_labels(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
+            # an alpha channel beside the numbers says nothing
+            numbers = image.getchannel(0) if image.mode in {"LA", "PA"} else image
     except Exception as error:  # Pillow's plugins raise anything on corrupt data
         raise UserError(f"{path} is not a readable picture ({type(error).__name__}: {error})") from error
-    if image.mode not in {"P", "L"}:
+    if numbers.mode not in {"P", "L"}:
         raise UserError(
-            f"{path}: expected a palette PNG of object numbers (mode P or L), got mode {image.mode}; "
+            f"{path}: expected a palette PNG of object numbers (mode P or L), got mode {numbers.mode}; "
             "was it converted to colours?"
         )
-    return np.asarray(image, dtype=np.uint8)
+    return np.asarray(numbers, dtype=np.uint8)

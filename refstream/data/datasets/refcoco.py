@@ -1,14 +1,12 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: pictures in which sentences name single objects.
 
-Source: Yu et al., "Modeling context in referring expressions", ECCV 2016; files as lichengunc/refer has them:
-``instances.json`` in COCO's form and a pickle of refs, made by Python 2.
+Source: Yu et al., "Modeling context in referring expressions", ECCV 2016; ``refer_files`` reads the files.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from refstream.data.collate import ClipSample
-from refstream.data.datasets.reading import LeftOut, dataset_file, dataset_root, expect, read_object
-from refstream.data.pickles import load_plain_pickle
+from refstream.data.datasets.reading import LeftOut, dataset_file, dataset_root
+from refstream.data.datasets.refer_files import (
+    SPLIT_BY,
+    folder_of,
+    image_folder,
+    read_instances,
+    refs_of_split,
+    words,
+)
 from refstream.data.rle import RLE, decode, from_polygons
 from refstream.errors import UserError
 from refstream.images import read_image
 from refstream.registry import DATASETS
 
-FOLDERS = {
-    "refcoco": "refcoco",
-    "refcoco_plus": "refcoco+",
-    "refcoco+": "refcoco+",
-    "refcocog": "refcocog",
-}
-SPLIT_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 SMALL_AREA = 16.0  # pixels; only polygons below this may rasterise to nothing
 
 
@@ -80,16 +78,14 @@ class RefCOCODataset:
         split_by: str | None = None,
         images: str = "coco2014/train2014",
     ) -> None:
-        if name not in FOLDERS:
-            raise UserError(f"name must be one of {sorted(FOLDERS)}, got {name!r}")
+        self.name, self.split = folder_of(name), split
         if expressions < 1:
             raise UserError(f"expressions must be at least 1, got {expressions}")
-        self.name, self.split = FOLDERS[name], split
         self.expressions, self.repeat = expressions, repeat
         refs_name = f"refs({split_by or SPLIT_BY[self.name]}).p"
         folder = dataset_root(Path(root) / self.name, f"instances.json, {refs_name} and {images}/")
-        self.image_folder = _image_folder(Path(root), folder, images)
-        refs = _refs_of_split(dataset_file(folder, refs_name), split)
+        self.image_folder = image_folder(Path(root), folder, images)
+        refs = refs_of_split(dataset_file(folder, refs_name), split)
         instances = _Instances(dataset_file(folder, "instances.json"), refs)
         self._left_out = LeftOut()
         files = {path.name for path in self.image_folder.iterdir()}
@@ -149,29 +145,15 @@ class _Instances:
     """
 
     def __init__(self, path: Path, refs: Sequence[Mapping[str, Any]]) -> None:
-        content = read_object(path)
-        wanted = {"images": {r["image_id"] for r in refs}, "annotations": {r["ann_id"] for r in refs}}
-        needed: dict[str, dict[str, Any]] = {
-            "images": {"file_name": str, "height": int, "width": int},
-            "annotations": {"image_id": int, "segmentation": (list, dict)},
-        }
-        found: dict[str, dict[int, dict[str, Any]]] = {}
-        for key, ids in wanted.items():
-            entries = expect(content.get(key), list, f"{path}: {key}")
-            rows = (expect(entry, dict, f"{path}: {key}") for entry in entries)
-            found[key] = {row["id"]: row for row in rows if row.get("id") in ids}
-            for entry in found[key].values():
-                for name, kind in needed[key].items():
-                    if not isinstance(entry.get(name), kind):
-                        raise UserError(f"{path}: {key} {entry['id']} has no proper {name!r}")
-        self.images, self.annotations = found["images"], found["annotations"]
+        image_ids, ann_ids = {ref["image_id"] for ref in refs}, {ref["ann_id"] for ref in refs}
+        self.images, self.annotations = read_instances(path, image_ids, ann_ids)
 
     def usable(self, ref: Mapping[str, Any], files: set[str], left_out: LeftOut) -> NamedObject | None:
         """The object of a ref, or None and a reason in ``left_out``."""
         name = f"ref {ref['ref_id']}"
         image, annotation = self.images.get(ref["image_id"]), self.annotations.get(ref["ann_id"])
-        sentences = [_words(sentence) for sentence in ref["sentences"]]
-        kept = tuple(words for words in sentences if words)
+        sentences = [words(sentence) for sentence in ref["sentences"]]
+        kept = tuple(text for text in sentences if text)
         for _ in range(len(sentences) - len(kept)):
             left_out.add("sentence without words", name)
         if image is None:
@@ -190,48 +172,16 @@ class _Instances:
         return None
 
 
-def _refs_of_split(path: Path, split: str) -> list[dict[str, Any]]:
-    refs = expect(load_plain_pickle(path), list, f"{path}")
-    for i, ref in enumerate(refs):
-        expect(ref, dict, f"{path}, entry {i}")
-        for key, kind in (("ref_id", int), ("ann_id", int), ("image_id", int), ("split", str)):
-            expect(ref.get(key), kind, f"{path}, entry {i}, {key}")
-        expect(ref.get("sentences"), list, f"{path}, entry {i}, sentences")
-    found = [ref for ref in refs if ref["split"] == split]
-    if not found:
-        raise UserError(f"{path} has no split {split!r}; it has {sorted({ref['split'] for ref in refs})}")
-    return found
-
-
-def _image_folder(root: Path, folder: Path, images: str) -> Path:
-    places = [folder / images, root / images]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise UserError(f"no pictures at {places[0]} nor at {places[1]}; COCO's train2014 belongs there")
-
-
-def _words(sentence: Any) -> str:
-    """The words of a sentence with single spaces; UTF-8 that Python 2 stored as bytes is read as such."""
-    text = sentence.get("sent") if isinstance(sentence, Mapping) else None
-    if not isinstance(text, str):
-        return ""
-    if not text.isascii():
-        with suppress(UnicodeError):  # it was text all along
-            text = text.encode("latin1").decode("utf-8")
-    return " ".join(text.split())
-
-
 def _outline(annotation: Mapping[str, Any], size: tuple[int, int], left_out: LeftOut) -> Outline | None:
     """The outline of a mask with a pixel in it; None, with a reason in ``left_out``, if there is none."""
     name = f"annotation {annotation['id']}"
     outline = annotation["segmentation"]
     if isinstance(outline, list):
         polygons = [_polygon(values, size) for values in outline]
-        outline = [polygon for polygon in polygons if polygon is not None]
+        outline = [points for points in polygons if points is not None]
         for _ in range(len(polygons) - len(outline)):
             left_out.add("polygon that encloses nothing or is none", name)
-        if any(_area(polygon) >= SMALL_AREA for polygon in outline):
+        if any(_area(points) >= SMALL_AREA for points in outline):
             return outline
     try:
         if _mask(outline, *size).any():
@@ -253,9 +203,9 @@ def _polygon(values: Any, size: tuple[int, int]) -> np.ndarray | None:
     return points
 
 
-def _area(polygon: np.ndarray) -> float:
+def _area(points: np.ndarray) -> float:
     """Area of a polygon that crosses itself nowhere."""
-    x, y = (polygon.reshape(-1, 2) - polygon[:2]).T
+    x, y = (points.reshape(-1, 2) - points[:2]).T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(np.roll(x, -1), y))) / 2
 
 
