@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run one of tools/*.py on N GPUs of this machine (or N processes on its CPU), or of several machines:
 #   bash tools/dist.sh train projects/streamingrvos/configs/1b_stage1.py 4 [--cfg-options key=value ...]
+#   bash tools/dist.sh test MODEL 4 --benchmark mevis
 # On each of several machines, with NODE_RANK counting from 0:
 #   NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 PORT=29500 bash tools/dist.sh train CONFIG 8
 # One machine takes a free port unless PORT names one. --max-restarts N starts all processes anew after a failure,
@@ -8,7 +9,7 @@
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
-    echo "usage: bash tools/dist.sh train|test CONFIG NUM_GPUS [--max-restarts N] [arguments of tools/train.py ...]" >&2
+    echo "usage: bash tools/dist.sh train|test CONFIG|MODEL NUM_GPUS [--max-restarts N] [arguments of tools/<task>.py ...]" >&2
     exit 2
 fi
 task=$1 config=$2 num_gpus=$3
@@ -20,8 +21,8 @@ if [ ! -f "$script" ]; then
     echo "no such task: $task (looked for $script)" >&2
     exit 2
 fi
-if [ ! -f "$config" ]; then
-    echo "no such config: $config" >&2
+if [ ! -e "$config" ]; then
+    echo "no such config or model folder: $config" >&2
     exit 2
 fi
 if ! [[ $num_gpus =~ ^[1-9][0-9]*$ ]]; then

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 if [ "$#" -lt 5 ]; then
-    echo "usage: bash tools/slurm.sh PARTITION JOB_NAME train|test CONFIG NUM_GPUS [arguments ...]" >&2
+    echo "usage: bash tools/slurm.sh PARTITION JOB_NAME train|test CONFIG|MODEL NUM_GPUS [arguments ...]" >&2
     exit 2
 fi
 partition=$1 job=$2 task=$3 config=$4 num_gpus=$5
@@ -18,8 +18,8 @@ if [ ! -f "$tools/$task.py" ]; then
     echo "no such task: $task (looked for $tools/$task.py)" >&2
     exit 2
 fi
-if [ ! -f "$config" ]; then
-    echo "no such config: $config" >&2
+if [ ! -e "$config" ]; then
+    echo "no such config or model folder: $config" >&2
     exit 2
 fi
 if ! [[ $num_gpus =~ ^[1-9][0-9]*$ ]]; then

@@ -21,6 +21,7 @@ RefStream: say what to look for, and masks stream out.
   refstream demo                                             the embedded model on an embedded clip
   refstream segment --video clip.mp4 --expression "the dog"  your own video, camera or stream
   refstream eval pretrained/tiny --benchmark minirvos        score a model
+  refstream score results.json --benchmark mevis             score masks that are there already
   refstream train CONFIG                                     train one
 """
 
@@ -39,6 +40,18 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _eval(args: argparse.Namespace) -> int:
     from refstream.cli.evaluate import run
+
+    return run(args)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from refstream.cli.score import run
+
+    return run(args)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from refstream.cli.submit import run
 
     return run(args)
 
@@ -72,9 +85,11 @@ COMMANDS: tuple[Command, ...] = (
     ("segment", "segment a video, folder of frames, camera or stream", arguments.segment, _segment),
     ("demo", "the whole way on the embedded clip, or on your own", arguments.demo, _demo),
     ("eval", "score a model on a benchmark", arguments.evaluate, _eval),
+    ("score", "score saved predictions on a benchmark", arguments.score, _score),
+    ("submit", "write, or check, the zip that a benchmark's server takes", arguments.submit, _submit),
     ("train", "train a config", arguments.train, _train),
     ("convert", "turn released weights into a RefStream folder", arguments.convert, _convert),
-    ("data", "write synthetic data to disk", arguments.data, _data),
+    ("data", "write synthetic data; check and prepare data sets", arguments.data, _data),
     ("bench", "measure speed", arguments.bench, _bench),
 )
 

@@ -63,22 +63,72 @@ With --video and --expression: the same as `refstream segment`.
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
     """Options of ``refstream eval``."""
-    parser.description = "Score a model on a benchmark; print a table and write it as JSON."
+    parser.description = """\
+Run a model on a benchmark and score it. What is finished stays: the same command goes on where it was killed.
+
+Writes into --out:
+  result.json     figures, floors, settings, what was missing; the same in every run
+  items.csv       one line per expression
+  speed.json      FPS, latencies, MLLM calls per frame
+  report.html     tables, curves, best and worst cases as pictures; opens without a server
+  model/, ...     masks and scores of each expression, from which an interrupted run goes on
+"""
     parser.epilog = """\
 examples:
   refstream eval pretrained/tiny --benchmark minirvos --floors
-  refstream eval pretrained/tiny --benchmark minirvos --seed 7 --clips 20 --out outputs/eval/seed7.json
+  refstream eval pretrained/tiny --benchmark minirvos --seed 7 --clips 20 --out outputs/eval/seed7
+  refstream eval MODEL --benchmark revos --data data/video_datas/revos --published
+  bash tools/dist.sh test MODEL 8 --benchmark mevis        (eight GPUs)
 """
     parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
     parser.add_argument("--benchmark", default="minirvos", metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--seed", type=_count, default=0, help="of the test split drawn, default 0")
-    parser.add_argument("--clips", type=_positive, default=50, metavar="N", help="default: %(default)s")
-    parser.add_argument("--frames", type=_positive, default=24, metavar="T", help="per clip, default 24")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="its folder; default: see data/README.md")
+    parser.add_argument("--split", metavar="S", help="official name; default: the one that papers score")
+    parser.add_argument("--protocol", metavar="P", help="default: the benchmark's first")
+    parser.add_argument("--compat", metavar="C", help="reproduce known defects of public code; default: none")
     parser.add_argument("--floors", action="store_true", help="also score what needs no understanding")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument(
+        "--curve",
+        metavar="C",
+        help="also J&F against FPS over thresholds tau1/tau2 of the gate, such as 0.9/0.4,0.7/0.1, or over "
+        "that many values of tau1; the encoders run once",
+    )
+    parser.add_argument("--published", action="store_true", help="show the papers' figures beside")
+    parser.add_argument("--max-videos", type=_positive, metavar="N", help="the first N only; no result then")
+    _out(parser, "outputs/eval/<model>-<benchmark>-<split>")
+    parser.add_argument("--publish", type=Path, metavar="FILE", help="also write all figures into one JSON")
+    parser.add_argument("--fresh", action="store_true", help="begin anew: remove what --out has of a run")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table")
+    group = parser.add_argument_group("speed and memory")
+    group.add_argument(
+        "--per-stream", type=_positive, metavar="N", help="most expressions that share a stream, default 8"
+    )
+    _jobs(group)
+    _launcher(group)
+    group = parser.add_argument_group("benchmarks answered in words")
+    group.add_argument("--qa-fps", type=float, default=1.0, metavar="R", help="frames a second, default 1")
+    group.add_argument("--qa-frames", type=_positive, default=64, metavar="N", help="at most, default 64")
+    group = parser.add_argument_group("minirvos")
+    group.add_argument("--seed", type=_count, help="of the clips drawn, and of --gate random; default 0")
+    group.add_argument("--clips", type=_positive, metavar="N", help="default 50")
+    group.add_argument("--frames", type=_positive, metavar="T", help="per clip, default 24")
+    group.add_argument("--world", choices=["rich", "plain"], help="default rich")
     _device(parser)
     _gate(parser)
+
+
+def score(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream score``."""
+    from refstream.cli import scoring_arguments
+
+    scoring_arguments.add_score(parser)
+
+
+def submit(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream submit``."""
+    from refstream.cli import scoring_arguments
+
+    scoring_arguments.add_submit(parser)
 
 
 def train(parser: argparse.ArgumentParser) -> None:
@@ -108,12 +158,7 @@ examples:
     )
     parser.add_argument("--dry-run", action="store_true", help="train nothing; print what would be done")
     parser.add_argument("--xtuner", action="store_true", help="let XTuner's own training script do it")
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="set by tools/dist.sh and tools/slurm.sh",
-    )
+    _launcher(parser)
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="replace values of the config")
 
 
@@ -147,7 +192,7 @@ examples:
         help="sa2va: keys and config.json of Sa2VA's released models; default refstream",
     )
     parser.add_argument(
-        "--results", type=Path, metavar="FILE", help="for the page: what `refstream eval --out` wrote"
+        "--results", type=Path, metavar="FILE", help="for the page: what `refstream eval --publish` wrote"
     )
     parser.add_argument("--licence", metavar="TEXT", help="for the page: of the trained weights")
     parser.add_argument(
@@ -190,40 +235,9 @@ examples:
 
 def data(parser: argparse.ArgumentParser) -> None:
     """Options of ``refstream data``."""
-    parser.description = """\
-Write MiniRVOS in the layout of an official dataset, see docs/data.md; several splits may share a folder.
-A development benchmark: not to be quoted as a result on real data.
-"""
-    parser.epilog = """\
-examples:
-  refstream data minirvos --layout mevis --out data/minirvos/mevis --split train --clips 200
-  refstream data minirvos --layout mevis --out data/minirvos/mevis --split val        (written as valid_u)
-  refstream data minirvos --layout refcoco+ --out data/minirvos/refcoco+ --split test --layout-split testB
-"""
-    parser.add_argument("name", choices=["minirvos"], help="what to write")
-    parser.add_argument(
-        "--layout",
-        choices=[
-            "mevis",
-            "revos",
-            "ref_davis17",
-            "ref_youtube_vos",
-            "refcoco",
-            "refcoco+",
-            "refcocog",
-        ],
-        default="mevis",
-        help="default: %(default)s",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="root of the dataset")
-    parser.add_argument("--layout-split", metavar="SPLIT", help="official split to write --split as")
-    parser.add_argument("--split", choices=["train", "val", "test"], default="test")
-    parser.add_argument("--world", choices=["rich", "plain"], default="rich", help="default: %(default)s")
-    parser.add_argument("--seed", type=_count, default=0)
-    parser.add_argument("--clips", type=_positive, default=10, metavar="N", help="or pictures, default 10")
-    parser.add_argument("--frames", type=_positive, default=24, metavar="T")
-    parser.add_argument("--size", type=_positive, default=128, help="side in pixels")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    from refstream.cli import data_arguments
+
+    data_arguments.add(parser)
 
 
 def _out(parser: argparse.ArgumentParser, default: str) -> None:
@@ -260,6 +274,33 @@ def _device(group: argparse._ActionsContainer) -> None:
     )
 
 
+def _launcher(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="set by tools/dist.sh and tools/slurm.sh",
+    )
+    # torch.distributed.launch passes it; the environment says the same
+    group.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+
+
+def _jobs(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="processes that score; 0: this one alone; default: one per core, none for little work",
+    )
+    group.add_argument(
+        "--item-timeout",
+        type=_seconds,
+        default=900.0,
+        metavar="S",
+        help="for scoring one video with --jobs, default 900; a process that needs longer is ended",
+    )
+
+
 def _gate(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--gate",
@@ -289,6 +330,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {value}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
     return value
 
 

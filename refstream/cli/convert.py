@@ -65,7 +65,7 @@ def _trained(args: argparse.Namespace, dtype: torch.dtype) -> None:
 
 
 def read_results(path: Path | None) -> dict[str, object] | None:
-    """What ``refstream eval --out`` wrote; None for None.
+    """What ``refstream eval --publish`` wrote; None for None.
 
     Raises:
         UserError: If it is no such file.
@@ -77,5 +77,5 @@ def read_results(path: Path | None) -> dict[str, object] | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict) or not content.get("rows"):
-        raise UserError(f"{path} has no rows; expected what `refstream eval --out` writes")
+        raise UserError(f"{path} has no rows; expected what `refstream eval --publish` writes")
     return content

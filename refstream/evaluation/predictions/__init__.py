@@ -1,0 +1,1 @@
+"""Readers of predictions in the formats that people have."""

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from refstream.cli.app import main
+
+RECORDS = [
+    {"id": 7, "task": "OCR", "video": "a.mp4", "realtime": 2.0, "question": "Which letter?"}
+    | {"answer": "Q", "options": ["P", "Q"], "gt": 1},
+    {"id": 8, "task": "EPM", "video": "a.mp4", "realtime": 3.0, "question": "Where was it?"}
+    | {"answer": "left", "options": ["left", "right", "behind"], "gt": 0},
+]
+
+
+@pytest.fixture
+def ovo(tmp_path: Path) -> Path:
+    (tmp_path / "ovo").mkdir()
+    (tmp_path / "ovo" / "ovo_bench_new.json").write_text(json.dumps(RECORDS))
+    return tmp_path / "ovo"
+
+
+def run(*arguments: object) -> int:
+    return main([*map(str, arguments), "--quiet"])
+
+
+def test_answers_are_scored(ovo: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps({"7": "B", "8": "C"}))
+    words = ("score", answers, "--benchmark", "ovo", "--data", ovo, "--out", tmp_path / "out")
+    assert run(*words, "--protocol", "strict") == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["summary"]["task/OCR"]["accuracy"] == 100
+    assert result["summary"]["task/EPM"]["accuracy"] == 0
+    assert result["scorer"] == "strict"
+    rows = (tmp_path / "out" / "items.csv").read_text().splitlines()
+    assert rows[0].startswith("id,video,task")
+    assert len(rows) == 3
+
+
+def test_missing_answers_are_refused_unless_told(ovo: Path, tmp_path: Path, capsys) -> None:
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps({"7": "B"}))
+    words = ("score", answers, "--benchmark", "ovo", "--data", ovo, "--out", tmp_path / "out")
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert "expected 2 answers, found 1; without an answer: 8" in error
+    assert not (tmp_path / "out").exists()
+    assert run(*words, "--missing", "score") == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["missing"] == ["8"]
+
+
+@pytest.mark.parametrize("option", ["--split", "--compat"])
+def test_options_of_mask_benchmarks_are_refused(option: str, ovo: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "answers.json").write_text("{}")
+    words = ("score", tmp_path / "answers.json", "--benchmark", "ovo", "--data", ovo, option, "x")
+    assert run(*words) == 2
+    assert f"{option} means nothing to ovo" in capsys.readouterr().err
