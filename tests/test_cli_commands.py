@@ -7,8 +7,7 @@ import json
 import pytest
 import torch
 
-from refstream.cli import bench, convert, evaluate, main, train
-from refstream.testing.fakes import FakeModel
+from refstream.cli import bench, convert, main, train
 from refstream.video import open_video
 
 
@@ -17,19 +16,6 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1, lines
     return lines[0]
-
-
-def test_eval_scores_and_writes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate, "load_model", lambda *_: FakeModel({"type": "StreamingRVOS"}))
-    out = tmp_path / "result.json"
-    words = ["eval", "some/model", "--clips", "1", "--frames", "4", "--seed", "5", "--gate", "always"]
-    assert main([*words, "--device", "cpu", "--out", str(out)]) == 0
-    result = json.loads(out.read_text())
-    assert result["settings"]["seed"] == 5
-    assert result["speed"]["mllm_calls_per_frame"] == 1.0
-    assert "minirvos" in capsys.readouterr().out
-    assert main(["eval", "some/model", "--benchmark", "nothing"]) == 2
-    assert "unknown benchmark" in error_line(capsys)
 
 
 def test_convert_saves_in_a_new_folder(tmp_path, monkeypatch, capsys):
