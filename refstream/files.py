@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,34 @@ def atomic_write_bytes(path: str | Path, data: bytes, *, durable: bool = True) -
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """A file to be written piece by piece: give the pieces to the one named; it becomes ``path`` at the end.
+
+    Durable. If the context is left by an error, ``path`` is as it was before.
+
+    Args:
+        path: Parents are made; a file already there is replaced.
+
+    Raises:
+        OutputError: If something within cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: str | Path, text: str, *, durable: bool = True) -> None:

@@ -11,7 +11,14 @@ from PIL import Image
 
 from refstream import files
 from refstream.errors import OutputError
-from refstream.files import atomic_write_bytes, atomic_write_text, write_jpeg, write_json, write_png
+from refstream.files import (
+    atomic_file,
+    atomic_write_bytes,
+    atomic_write_text,
+    write_jpeg,
+    write_json,
+    write_png,
+)
 
 
 def no_space(*_: object, **__: object) -> None:
@@ -23,6 +30,20 @@ def test_atomic_write_replaces_and_leaves_no_trace(tmp_path):
     atomic_write_text(path, "one")
     atomic_write_text(path, "zwölf")
     assert path.read_text(encoding="utf-8") == "zwölf"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_file_in_pieces_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "a.txt"
+    with atomic_file(path) as part:
+        part.write_text("one")
+    context = atomic_file(path)
+    context.__enter__().write_text("half")
+    assert not context.__exit__(KeyError, KeyError(), None)
+    monkeypatch.setattr(files.os, "replace", no_space)
+    with pytest.raises(OutputError, match=r"a\.txt: cannot be written"), atomic_file(path) as part:
+        part.write_text("two")
+    assert path.read_text() == "one"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 

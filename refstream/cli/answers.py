@@ -24,13 +24,18 @@ from refstream.evaluation.qa import (
     QABenchmark,
     QAResult,
     answer_questions,
+    answers_from_events,
     load_qa_benchmark,
     read_answers,
+    read_event_log,
     run_key,
     score_answers,
     write_answers,
 )
+from refstream.evaluation.qa.answers import Answers
 from refstream.evaluation.qa.ovo import OVOBench
+from refstream.evaluation.qa.ovo_events import is_event_log
+from refstream.evaluation.qa.tempcompass import TempCompass, read_predictions
 from refstream.evaluation.shards import current_shard
 from refstream.files import atomic_write_text, write_json
 from refstream.resources import model_folder
@@ -90,14 +95,30 @@ def evaluate(args: argparse.Namespace) -> int:
     return _report(args, score_answers(benchmark, answers, scorer), str(args.model), out)
 
 
+def read_any(path: Path, benchmark: QABenchmark) -> Answers:
+    """Answers from a file, a folder of ``refstream eval``, or what the benchmark's authors or streams leave.
+
+    Those are a folder of results of OVO-Bench or TempCompass, and for OVO-Bench a log of events (``.jsonl``
+    with query_id, time_s and text), of which the last word before each question counts.
+
+    Raises:
+        UserError: If it is of another form.
+    """
+    if path.is_dir() and not (path / ANSWERS).is_file():
+        if isinstance(benchmark, OVOBench):
+            return OVOResults(path).answers_for(benchmark)
+        if isinstance(benchmark, TempCompass):
+            return read_predictions(path)
+    if isinstance(benchmark, OVOBench) and is_event_log(path):
+        return answers_from_events(benchmark, read_event_log(path))
+    return read_answers(path / ANSWERS if path.is_dir() else path)
+
+
 def score(args: argparse.Namespace) -> int:
-    """Score a file of answers, or a folder of OVO-Bench results in the authors' form."""
+    """Score answers in any form that ``read_any`` reads."""
     benchmark = _open(args)
     path: Path = args.predictions
-    if path.is_dir() and isinstance(benchmark, OVOBench):
-        answers = OVOResults(path).answers_for(benchmark)
-    else:
-        answers = read_answers(path / ANSWERS if path.is_dir() else path)
+    answers = read_any(path, benchmark)
     result = score_answers(benchmark, answers, QA_BENCHMARKS[args.benchmark].scorer(args.protocol))
     if result.missing and args.missing == "refuse":
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from refstream.evaluation.benchmark import MaskBenchmark
 from refstream.evaluation.benchmarks import open_benchmark
 from refstream.evaluation.curve import GateCurve, curve_gates, gate_curve
 from refstream.evaluation.evaluate import MODEL, Evaluation
-from refstream.evaluation.folder import CURVE, RANKS, REPORT, clear, write_results
+from refstream.evaluation.folder import CURVE, RANKS, REPORT, SPEED, clear, write_results
 from refstream.evaluation.identity import model_key
 from refstream.evaluation.protocols.base import EvalProtocol
 from refstream.evaluation.published import published_table
@@ -25,6 +26,7 @@ from refstream.evaluation.qa import QA_BENCHMARKS
 from refstream.evaluation.run import PER_STREAM
 from refstream.evaluation.score import usual_jobs
 from refstream.evaluation.shards import Shard, current_shard
+from refstream.files import write_json
 from refstream.resources import model_folder
 
 DEFAULT_OUT = Path("outputs/eval")
@@ -39,6 +41,13 @@ def run(args: argparse.Namespace) -> int:
     shard = current_shard(args.launcher)
     quiet = args.quiet or shard.rank > 0
     benchmark, protocol = open_asked(args)
+    hidden = is_hidden(benchmark)
+    asked = [f"--{name}" for name in ("floors", "curve", "publish") if getattr(args, name)]
+    if hidden and asked:
+        raise UserError(
+            f"{', '.join(asked)}: the truth of {benchmark.name} {benchmark.split} is not public, so nothing "
+            "can be scored; leave that out"
+        )
     folder = model_folder(args.model)
     out = args.out or DEFAULT_OUT / f"{folder.resolve().name}-{args.benchmark}-{benchmark.split}"
     _check_out(out, args.publish)
@@ -63,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
                 item_timeout=args.item_timeout,
             )
             predictions = evaluation.run(MODEL, benchmark)
-            if is_hidden(benchmark):
+            if hidden:
+                if mine.rank == 0 and (speed := evaluation.speed()) is not None:
+                    write_json(out / SPEED, asdict(speed))
                 _say_submit(args, benchmark, out, quiet)
                 return 0
             segmenter = model.segmenter if args.floors else None
@@ -136,8 +147,10 @@ def _curve(
 
 
 def is_hidden(benchmark: MaskBenchmark) -> bool:
-    """Whether the truth is not public: no expression of the first video has any."""
-    first = benchmark.videos[0]
+    """Whether the truth is not public: no expression of the first video that has expressions has any."""
+    first = next((video for video in benchmark.videos if video.expressions), None)
+    if first is None:
+        raise UserError(f"no video of {benchmark.name} {benchmark.split} has an expression")
     return all(benchmark.truth(first, expression) is None for expression in first.expressions)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from refstream.cli.app import USER_ERROR
 from refstream.cli.arguments import _jobs
 from refstream.cli.console import OUT, complain, note
 from refstream.cli.evaluate import Steps
@@ -22,7 +23,6 @@ from refstream.evaluation.score import usual_jobs
 from refstream.files import atomic_write_text, write_json
 
 WORK_DIRS = Path("work_dirs")
-USER_ERROR = 2
 
 
 def parser_of(doc: str, flags: Sequence[str]) -> argparse.ArgumentParser:

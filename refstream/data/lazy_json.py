@@ -1,8 +1,7 @@
 """JSON files too large to hold: values are found by their place in the file and parsed when asked for.
 
 The file is mapped, not read: processes share its pages, and the system drops those that nobody uses. So it
-must stay as it is while it is open; a change is an error. Where the file fits into memory and all of it is
-wanted, ``datasets.mask_table`` is faster.
+must stay as it is while it is open; a change is an error.
 """
 
 from __future__ import annotations

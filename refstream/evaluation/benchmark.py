@@ -56,9 +56,14 @@ class EvalVideo:
     scored: tuple[int, ...] | None = None
 
     @property
+    def scored_positions(self) -> Sequence[int]:
+        """Positions in ``frames`` of the K frames that are scored."""
+        return range(len(self.frames)) if self.scored is None else self.scored
+
+    @property
     def scored_frames(self) -> tuple[str, ...]:
         """Names of the K frames that are scored."""
-        return self.frames if self.scored is None else tuple(self.frames[i] for i in self.scored)
+        return tuple(self.frames[i] for i in self.scored_positions)
 
     @property
     def cost(self) -> int:
@@ -105,11 +110,10 @@ class MaskBenchmark(ABC):
         """(K, H, W) bool: pixels that the protocol leaves out; None where it has no such pixels."""
         return None
 
-    def objects(self, video: EvalVideo) -> np.ndarray | None:
-        """(N, K, H, W) bool: all annotated objects, for the floor "largest"; by default all targets."""
-        truths = [self.truth(video, expression) for expression in video.expressions]
-        known = [truth for truth in truths if truth is not None]
-        return np.stack(known) if known else None
+    def objects(self, video: EvalVideo) -> Iterable[np.ndarray]:
+        """All annotated objects, each (K, H, W) bool, for the floor "largest"; by default all targets."""
+        truths = (self.truth(video, expression) for expression in video.expressions)
+        return (truth for truth in truths if truth is not None)
 
     def files(self) -> Iterable[Path]:
         """Files whose contents decide what is asked and what is true."""
@@ -117,13 +121,15 @@ class MaskBenchmark(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells two data sets apart: SHA-256 over names, expressions and the size of each of ``files``."""
+        """Tells two data sets apart: SHA-256 over names, expressions and the contents of ``files``."""
         digest = hashlib.sha256(repr((self.name, self.split, sorted(self.settings.items()))).encode())
         for video in self.videos:
             digest.update(repr((video.id, video.frames, video.scored)).encode())
             digest.update(repr([(e.id, e.text) for e in video.expressions]).encode())
         for path in self.files():
             digest.update(repr((path.name, path.stat().st_size)).encode())
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     @property
@@ -160,7 +166,7 @@ class Altered(MaskBenchmark):
     def void(self, video: EvalVideo) -> np.ndarray | None:
         return self.base.void(video)
 
-    def objects(self, video: EvalVideo) -> np.ndarray | None:
+    def objects(self, video: EvalVideo) -> Iterable[np.ndarray]:
         return self.base.objects(video)
 
     def files(self) -> Iterable[Path]:

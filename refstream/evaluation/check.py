@@ -209,8 +209,7 @@ def _check_pictures(benchmark: MaskBenchmark, video: EvalVideo, findings: Findin
 
 def _check_counts(benchmark: MaskBenchmark, findings: Findings) -> None:
     """Hold the sizes against the official ones; where those are assumed, a difference is a note."""
-    version = benchmark.settings.get("version")
-    official = official_counts(benchmark.name, benchmark.split, version)
+    official = official_counts(benchmark.name, benchmark.split)
     if official is None:
         findings.note("official counts", f"none are known for {benchmark.name} {benchmark.split}")
         return

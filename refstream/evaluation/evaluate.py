@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from refstream.errors import UserError
 from refstream.evaluation.benchmark import MaskBenchmark
 from refstream.evaluation.floors import (
     CEILING,
-    NEUTRAL_ID,
+    NEUTRAL,
     Blank,
     Exchanged,
     Largest,
@@ -29,6 +30,7 @@ from refstream.evaluation.shards import ONE, Shard
 from refstream.evaluation.workers import ITEM_TIMEOUT_S
 from refstream.models.protocols import Segmenter, StreamPipeline
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and the numbers of steps done and in all."""
 MODEL = "model"
@@ -127,22 +129,31 @@ class Evaluation:
         self.shard.wait(ledger, {video.id for video in self.benchmark.videos}, f"{name}: scoring")
         return collect(self.benchmark, ledger)
 
+    def speed(self) -> Speed | None:
+        """What the model's run cost; None if there was none."""
+        return Speed.of(self._ledger(MODEL, "costs"))
+
     def floors(self, model: RunPredictions) -> dict[str, Summary]:
         """Figures of what needs no understanding.
 
-        shuffled: the masks for another expression, of the same video if one there means another target.
+        shuffled: the masks for another expression, of the same video if one there means another target;
+            left out where some expression has no such other, as in a benchmark of one video.
         empty: the masks for "the object".
         blank: the masks on constant grey frames, with the true expressions.
         largest: the true mask of the video's largest object; no model.
         """
         strangers, taken = mismatched(self.benchmark)
-        sources: list[Predictions] = [model]
-        if strangers.videos:
-            sources.append(self.run("shuffled", strangers))
+        runs: dict[str, Predictions] = {}
+        if len(taken) == self.benchmark.num_expressions:
+            sources: list[Predictions] = [model]
+            if strangers.videos:
+                sources.append(self.run("shuffled", strangers))
+            runs["shuffled"] = Exchanged(sources, taken)
+        else:
+            log.warning("no floor 'shuffled': one video, and nothing in it means another target")
         neutral_run = self.run("empty", neutral(self.benchmark))
-        runs: dict[str, Predictions] = {
-            "shuffled": Exchanged(sources, taken),
-            "empty": Exchanged([neutral_run], always=NEUTRAL_ID),
+        runs |= {
+            "empty": Exchanged([neutral_run], NEUTRAL),
             "blank": self.run("blank", Blank(self.benchmark)),
             "largest": Largest(self.benchmark),
         }
@@ -186,7 +197,7 @@ class Evaluation:
             expected={"videos": len(self.benchmark.videos), "expressions": self.benchmark.num_expressions},
             floors=self.floors(model) if floors else {},
             ceilings={} if segmenter is None else {CEILING: self.ceiling(segmenter)},
-            speed=Speed.of(self._ledger(MODEL, "costs")),
+            speed=self.speed(),
             stability=self.stability(model),
         )
 

@@ -5,20 +5,23 @@ A model that does not beat ``shuffled`` by a wide margin has not learned to refe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import torch
 
+from refstream.data.rle import RLE, decode, decode_clip, encode, encode_clip
 from refstream.evaluation.benchmark import Altered, EvalExpression, EvalVideo, MaskBenchmark
 from refstream.evaluation.predictions.base import Prediction, Predictions
+from refstream.evaluation.run import NO_WORDS
 from refstream.models.masks import upsample_mask
 from refstream.models.protocols import Segmenter
 from refstream.structures import SegPrompt
 
-NEUTRAL_EXPRESSION = "the object"  # stands for no expression at all, which a session refuses
-NEUTRAL_ID = "neutral"
+NEUTRAL = EvalExpression("neutral", NO_WORDS)
+"""Asked in place of every expression."""
 BLANK_VALUE = 128
 CEILING = "oracle box"
 
@@ -36,15 +39,15 @@ class Blank(Altered):
 
 def neutral(benchmark: MaskBenchmark) -> Altered:
     """The benchmark with one expression per video, which says nothing."""
-    alone = (EvalExpression(NEUTRAL_ID, NEUTRAL_EXPRESSION),)
-    return Altered(benchmark, [replace(video, expressions=alone) for video in benchmark.videos])
+    return Altered(benchmark, [replace(video, expressions=(NEUTRAL,)) for video in benchmark.videos])
 
 
-def mismatched(benchmark: MaskBenchmark) -> tuple[Altered, dict[tuple[str, str], str]]:
+def mismatched(benchmark: MaskBenchmark) -> tuple[Altered, dict[tuple[str, str], EvalExpression]]:
     """What to ask in place of each expression, so that another thing is meant.
 
     An expression is exchanged for a random one of the same video with another target; where there is none,
-    for a random one of another video, which has to be run.
+    for a random one of another video, with other words if it has any, which has to be run. In a benchmark of
+    one video there may be neither.
 
     Returns:
         The videos to run with words of others, and (video, expression) -> expression whose masks to take.
@@ -52,31 +55,40 @@ def mismatched(benchmark: MaskBenchmark) -> tuple[Altered, dict[tuple[str, str],
     rng = np.random.Generator(
         np.random.PCG64(np.random.SeedSequence([benchmark.seed, len(benchmark.videos)]))
     )
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[tuple[str, str], EvalExpression] = {}
     to_run = []
-    for number, video in enumerate(benchmark.videos):
+    asked = [video for video in benchmark.videos if video.expressions]
+    for number, video in enumerate(asked):
         strangers = []
-        for expression in video.expressions:
-            others = [e.id for e in video.expressions if _target(benchmark, video, e, expression)]
+        targets = _targets(benchmark, video)
+        for expression, target in zip(video.expressions, targets, strict=True):
+            others = [e for e, t in zip(video.expressions, targets, strict=True) if _differ(t, target)]
             if others:
                 taken[video.id, expression.id] = others[int(rng.integers(len(others)))]
-            elif len(benchmark.videos) > 1:
-                other = (number + 1 + int(rng.integers(len(benchmark.videos) - 1))) % len(benchmark.videos)
-                words = benchmark.videos[other].expressions
+            elif len(asked) > 1:
+                other = (number + 1 + int(rng.integers(len(asked) - 1))) % len(asked)
+                words = asked[other].expressions
+                words = tuple(e for e in words if e.text != expression.text) or words
                 text = words[int(rng.integers(len(words)))].text
                 strangers.append(EvalExpression(f"stranger {expression.id}", text))
-                taken[video.id, expression.id] = strangers[-1].id
+                taken[video.id, expression.id] = strangers[-1]
         if strangers:
             to_run.append(replace(video, expressions=tuple(strangers)))
     return Altered(benchmark, to_run), taken
 
 
-def _target(benchmark: MaskBenchmark, video: EvalVideo, one: EvalExpression, other: EvalExpression) -> bool:
-    """Whether two expressions of a video mean different things."""
-    if "target" in one.details:
-        return bool(one.details["target"] != other.details["target"])
-    first, second = benchmark.truth(video, one), benchmark.truth(video, other)
-    return first is not None and second is not None and not np.array_equal(first, second)
+def _targets(benchmark: MaskBenchmark, video: EvalVideo) -> list[object]:
+    """Something that is equal for expressions of the same target; None where the target is not known."""
+    if all("target" in expression.details for expression in video.expressions):
+        return [expression.details["target"] for expression in video.expressions]
+    if len(video.expressions) == 1:
+        return [None]
+    truths = (benchmark.truth(video, expression) for expression in video.expressions)
+    return [None if truth is None else sha256(np.packbits(truth).tobytes()).digest() for truth in truths]
+
+
+def _differ(one: object, other: object) -> bool:
+    return one is not None and other is not None and one != other
 
 
 class Exchanged:
@@ -84,17 +96,15 @@ class Exchanged:
 
     Args:
         predictions: Where to look, in turn.
-        taken: (video, expression) -> id of the expression whose masks to take; None: the same for all.
-        always: That id.
+        taken: (video, expression) -> expression whose masks to take; or one that stands for all.
     """
 
     def __init__(
         self,
-        predictions: list[Predictions],
-        taken: dict[tuple[str, str], str] | None = None,
-        always: str = "",
+        predictions: Sequence[Predictions],
+        taken: Mapping[tuple[str, str], EvalExpression] | EvalExpression,
     ) -> None:
-        self._sources, self._taken, self._always = predictions, taken, always
+        self._sources, self._taken = predictions, taken
 
     @property
     def fingerprint(self) -> str:
@@ -103,8 +113,8 @@ class Exchanged:
 
     def read(self, video: EvalVideo, expression: EvalExpression, size: tuple[int, int]) -> Prediction | None:
         """See ``Predictions.read``."""
-        name = self._always if self._taken is None else self._taken.get((video.id, expression.id), "")
-        other = replace(expression, id=name)
+        taken = self._taken
+        other = taken if isinstance(taken, EvalExpression) else taken[video.id, expression.id]
         found = (source.read(video, other, size) for source in self._sources)
         return next((one for one in found if one is not None), None)
 
@@ -121,10 +131,13 @@ class Largest:
     def read(self, video: EvalVideo, expression: EvalExpression, size: tuple[int, int]) -> Prediction | None:
         """See ``Predictions.read``."""
         if self._last is None or self._last[0] != video.id:
-            objects = self._benchmark.objects(video)
-            if objects is None:
+            largest: np.ndarray | None = None
+            for masks in self._benchmark.objects(video):
+                if largest is None or np.count_nonzero(masks) > np.count_nonzero(largest):
+                    largest = masks
+            if largest is None:
                 return None
-            self._last = video.id, objects[int(np.argmax(objects.sum(axis=(1, 2, 3))))]
+            self._last = video.id, largest
         return Prediction(self._last[1])
 
 
@@ -142,29 +155,34 @@ class OracleBoxes:
 
     def __init__(self, benchmark: MaskBenchmark, segmenter: Segmenter) -> None:
         self._benchmark, self._segmenter = benchmark, segmenter
-        self._last: tuple[str, dict[str, np.ndarray]] | None = None
+        self._last: tuple[str, dict[str, list[RLE | None]]] | None = None  # one video's masks, as codes
 
     def read(self, video: EvalVideo, expression: EvalExpression, size: tuple[int, int]) -> Prediction | None:
         """See ``Predictions.read``."""
         if self._last is None or self._last[0] != video.id:
             known = {
-                e.id: mask for e in video.expressions if (mask := self._benchmark.truth(video, e)) is not None
+                e.id: encode_clip(mask)
+                for e in video.expressions
+                if (mask := self._benchmark.truth(video, e)) is not None
             }
             self._last = video.id, self._segment(video, known)
-        masks = self._last[1].get(expression.id)
-        return None if masks is None else Prediction(masks)
+        codes = self._last[1].get(expression.id)
+        return None if codes is None else Prediction(decode_clip(codes, size))
 
-    def _segment(self, video: EvalVideo, truths: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        row_in = {frame: k for k, frame in enumerate(video.scored or range(len(video.frames)))}
-        masks = {name: np.zeros_like(truth) for name, truth in truths.items()}
+    def _segment(self, video: EvalVideo, truths: dict[str, list[RLE]]) -> dict[str, list[RLE | None]]:
+        row_in = {frame: k for k, frame in enumerate(video.scored_positions)}
+        codes: dict[str, list[RLE | None]] = {name: [None] * len(row_in) for name in truths}
         for index, image in enumerate(self._benchmark.images(video)):
             k = row_in.get(index)
-            visible = [] if k is None else [name for name, truth in truths.items() if truth[k].any()]
-            if k is not None and visible:
-                boxes = [_box(truths[name][k]) for name in visible]
-                for name, mask in zip(visible, box_masks(self._segmenter, image, boxes), strict=True):
-                    masks[name][k] = mask
-        return masks
+            if k is None:
+                continue
+            masks = {name: decode(truth[k]) for name, truth in truths.items()}
+            boxes = {name: _box(mask) for name, mask in masks.items() if mask.any()}
+            if boxes:
+                found = box_masks(self._segmenter, image, list(boxes.values()))
+                for name, mask in zip(boxes, found, strict=True):
+                    codes[name][k] = encode(mask)
+        return codes
 
 
 def box_masks(

@@ -26,25 +26,25 @@ _MEVIS = "README of henghuiding/MeViS"
 _YOUTUBE = "public lists of valid and test; 202 is asserted by wjn922/ReferFormer"
 _REVOS = "Yan et al., VISA, ECCV 2024, table of ReVOS"
 
-OFFICIAL: dict[tuple[str, str, int | None], OfficialCounts] = {
-    ("ref_davis17", "valid", None): OfficialCounts({"videos": 30, "objects": 61, "expressions": 244}, _DAVIS),
-    ("ref_davis17", "train", None): OfficialCounts({"videos": 60}, _DAVIS),
-    ("mevis", "train", 1): OfficialCounts({"videos": 1662, "expressions": 23051}, _MEVIS),
-    ("mevis", "valid_u", 1): OfficialCounts({"videos": 50, "expressions": 793}, _MEVIS),
-    ("mevis", "valid", 1): OfficialCounts({"videos": 140, "expressions": 2236}, _MEVIS),
-    ("mevis", "test", 1): OfficialCounts({"videos": 154, "expressions": 2490}, _MEVIS, assumed=True),
-    ("mevis", "train", 2): OfficialCounts({"videos": 1662, "expressions": 27502}, _MEVIS),
-    ("mevis", "valid_u", 2): OfficialCounts({"videos": 50, "expressions": 907}, _MEVIS),
-    ("mevis", "valid", 2): OfficialCounts({"videos": 140, "expressions": 2523}, _MEVIS),
-    ("revos", "train", None): OfficialCounts({"videos": 626}, _REVOS, assumed=True),
-    ("revos", "valid", None): OfficialCounts({"videos": 416}, _REVOS, assumed=True),
-    ("ref_youtube_vos", "valid", None): OfficialCounts({"videos": 202, "expressions": 834}, _YOUTUBE),
-    ("ref_youtube_vos", "test", None): OfficialCounts({"videos": 305, "expressions": 1262}, _YOUTUBE),
-    ("ref_youtube_vos", "train", None): OfficialCounts({"videos": 3471}, _YOUTUBE, assumed=True),
+OFFICIAL: dict[tuple[str, str], OfficialCounts] = {
+    ("ref_davis17", "valid"): OfficialCounts({"videos": 30, "objects": 61, "expressions": 244}, _DAVIS),
+    ("ref_davis17", "train"): OfficialCounts({"videos": 60}, _DAVIS),
+    ("mevis", "train"): OfficialCounts({"videos": 1662, "expressions": 23051}, _MEVIS),
+    ("mevis", "valid_u"): OfficialCounts({"videos": 50, "expressions": 793}, _MEVIS),
+    ("mevis", "valid"): OfficialCounts({"videos": 140, "expressions": 2236}, _MEVIS),
+    ("mevis", "test"): OfficialCounts({"videos": 154, "expressions": 2490}, _MEVIS, assumed=True),
+    ("mevis_v2", "train"): OfficialCounts({"videos": 1662, "expressions": 27502}, _MEVIS),
+    ("mevis_v2", "valid_u"): OfficialCounts({"videos": 50, "expressions": 907}, _MEVIS),
+    ("mevis_v2", "valid"): OfficialCounts({"videos": 140, "expressions": 2523}, _MEVIS),
+    ("revos", "train"): OfficialCounts({"videos": 626}, _REVOS, assumed=True),
+    ("revos", "valid"): OfficialCounts({"videos": 416}, _REVOS, assumed=True),
+    ("ref_youtube_vos", "valid"): OfficialCounts({"videos": 202, "expressions": 834}, _YOUTUBE),
+    ("ref_youtube_vos", "test"): OfficialCounts({"videos": 305, "expressions": 1262}, _YOUTUBE),
+    ("ref_youtube_vos", "train"): OfficialCounts({"videos": 3471}, _YOUTUBE, assumed=True),
 }
-"""(benchmark, split, version or None) -> sizes."""
+"""(benchmark, split) -> sizes."""
 
 
-def official_counts(name: str, split: str, version: int | None = None) -> OfficialCounts | None:
+def official_counts(name: str, split: str) -> OfficialCounts | None:
     """The sizes of a split, None if none are known."""
-    return OFFICIAL.get((name, split, version))
+    return OFFICIAL.get((name, split))

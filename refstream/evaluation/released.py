@@ -8,9 +8,7 @@ answer is given, not generated.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from refstream.errors import UserError
 from refstream.evaluation.benchmark import MaskBenchmark
 from refstream.evaluation.ledger import Ledger, Record
 from refstream.evaluation.run import item_name
-from refstream.files import output_error, sync_folder
+from refstream.files import atomic_file
 
 
 def write_released(path: str | Path, benchmark: MaskBenchmark, run: Ledger) -> Path:
@@ -36,22 +34,9 @@ def write_released(path: str | Path, benchmark: MaskBenchmark, run: Ledger) -> P
         UserError: If the run is incomplete.
         OutputError: If the file cannot be written; an earlier one is then as it was.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8") as file:
-            file.writelines(_pieces(benchmark, run))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-    return path
+    with atomic_file(path) as part, open(part, "w", encoding="utf-8") as file:
+        file.writelines(_pieces(benchmark, run))
+    return Path(path)
 
 
 def _pieces(benchmark: MaskBenchmark, run: Ledger) -> Iterator[str]:

@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 
 from refstream.data import rle
-from refstream.errors import UserError
+from refstream.errors import OutputError, UserError
 from refstream.evaluation.benchmark import EvalExpression, EvalVideo, MaskBenchmark
 from refstream.evaluation.ledger import FolderLedger, Ledger, Record
 from refstream.evaluation.predictions.base import Prediction
 from refstream.evaluation.shards import ONE, Shard
+from refstream.evaluation.workers import FailedItems, Failure
 from refstream.models.protocols import StreamPipeline
 from refstream.streaming.session import StreamSession
 from refstream.structures import Frame, StreamEvent
 
 PER_STREAM = 8
 """Most expressions of a video that share a session, hence the image encoders; memory grows with them."""
+NO_WORDS = "the object"
+"""Stands for an expression without words, which a session refuses and some benchmarks have."""
 Progress = Callable[[int, int], None]
 
 
@@ -175,23 +178,34 @@ def run_model(
         per_stream: Most expressions in one session.
         shard: The part of the jobs that this process takes.
         progress: Called with the numbers of jobs done and in all, of this process.
+
+    Raises:
+        FailedItems: If frames of some videos cannot be read, once all others are in the ledgers.
     """
     jobs = shard.take(plan(benchmark, per_stream), lambda job: job.cost)
     done, timed = masks.done(), costs.done()
+    failures = []
     for number, job in enumerate(jobs):
         finished = all(item_name(job.video, e) in done for e in job.expressions) and job.name in timed
         if not finished:
             with shard.working_on(job.name):
-                _run_job(pipeline, benchmark, job, masks, costs)
+                try:
+                    _run_job(pipeline, benchmark, job, masks, costs)
+                except OutputError:  # the next one could not be written either
+                    raise
+                except UserError as error:
+                    failures.append(Failure(job.name, str(error)))
         if progress is not None:
             progress(number + 1, len(jobs))
+    if failures:
+        raise FailedItems(failures, len(jobs), "running")
 
 
 def _run_job(
     pipeline: StreamPipeline, benchmark: MaskBenchmark, job: Job, masks: Ledger, costs: Ledger
 ) -> None:
     video = job.video
-    row_in = {frame: k for k, frame in enumerate(video.scored or range(len(video.frames)))}
+    row_in = {frame: k for k, frame in enumerate(video.scored_positions)}
     codes: list[list[rle.RLE | None]] = [[None] * len(row_in) for _ in job.expressions]
     sure = [[0.0] * len(row_in) for _ in job.expressions]
     called: list[list[int]] = [[] for _ in job.expressions]
@@ -204,7 +218,7 @@ def _run_job(
             sizes.append((image.shape[0], image.shape[1]))
             yield image
 
-    texts = [expression.text for expression in job.expressions]
+    texts = [expression.text if expression.text.strip() else NO_WORDS for expression in job.expressions]
     for row, event in stream_events(pipeline, images(), texts, video.fps, cost):
         mask = _checked(pipeline, event, sizes[event.frame_index])
         if event.invoked_mllm:
@@ -280,6 +294,11 @@ class RunPredictions:
                 f"the run's record of {item_name(video, expression)} has {len(record['frames'])} frames of "
                 f"{tuple(record['size'])}, the truth {len(video.scored_frames)} of {tuple(size)}; "
                 "was it run on other data?"
+            )
+        if record["text"] != expression.text:
+            raise UserError(
+                f"the run's masks of {item_name(video, expression)} are for {record['text']!r}, not for "
+                f"{expression.text!r}; was it run on another version of the data?"
             )
         return Prediction(
             masks=rle.decode_clip(record["masks"], size),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import refstream
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import MaskBenchmark
 from refstream.evaluation.ledger import FolderLedger, Ledger, MemoryLedger
@@ -120,6 +121,7 @@ def _ledger(
         "found": str(held.found),  # a run that has gone on keeps its fingerprint
         "protocol": protocol.name,
         "compat": protocol.compat,
+        "refstream": refstream.__version__,
     }
     name = "_".join(["scores", protocol.name, *([protocol.compat] if protocol.compat else [])])
     return FolderLedger(folder / "predictions" / name, key)

@@ -7,11 +7,9 @@ wants a single folder ``Annotations`` that holds them (its CodaLab page, by way 
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from refstream.errors import UserError
-from refstream.evaluation.benchmark import EvalExpression, EvalVideo, MaskBenchmark
+from refstream.evaluation.benchmark import Altered, EvalExpression, EvalVideo, MaskBenchmark
 from refstream.evaluation.predictions.base import Predictions
 from refstream.evaluation.predictions.frames import brief
 from refstream.evaluation.predictions.inventory import Inventory, inventory
-from refstream.files import output_error, sync_folder
+from refstream.files import atomic_file
 
 FORMS = {"videos": "", "annotations": "Annotations/"}
 """Name -> folder of the zip that holds the folders of videos; "": they are at the top."""
@@ -83,6 +81,8 @@ def write_submission(
 ) -> Submission:
     """Write a zip and check it; equal masks give equal bytes. One expression's masks are in memory at a time.
 
+    It has every frame of a video, also where only some of them can be scored here.
+
     Args:
         predictions: The masks.
         benchmark: Lists what is expected.
@@ -95,7 +95,7 @@ def write_submission(
         UserError: If predictions are missing and may not be, or do not fit their frames.
         OutputError: If the zip cannot be written; an earlier one at ``out`` is then as it was.
     """
-    folder = submission_folder(form)
+    folder, benchmark = submission_folder(form), _whole(benchmark)
     if missing not in (REFUSE, EMPTY):
         raise UserError(f"missing is {REFUSE} or {EMPTY}, got {missing!r}")
     held = inventory(predictions, benchmark)
@@ -104,20 +104,11 @@ def write_submission(
     if not held.found.expressions:
         raise UserError(f"no prediction fits {benchmark.name} {benchmark.split}: {held}")
     out = Path(out)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out) as part:
         num_files = _write(part, folder, predictions, benchmark, progress)
         problems = check_submission(part, benchmark, form=form, progress=progress)
         if problems:
             raise UserError(f"{out} was not written, as it came out wrong: {'; '.join(problems)}")
-        os.replace(part, out)
-        sync_folder(out.parent)
-    except OSError as error:
-        raise output_error(out, error) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return Submission(out, num_files, out.stat().st_size, held)
 
 
@@ -138,7 +129,7 @@ def check_submission(
     Raises:
         UserError: If there is no such file, or it is no zip.
     """
-    folder = submission_folder(form)
+    folder, benchmark = submission_folder(form), _whole(benchmark)
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file {path}")
@@ -149,11 +140,16 @@ def check_submission(
         raise UserError(f"{path} is not a readable zip ({error}); is it complete?") from error
 
 
+def _whole(benchmark: MaskBenchmark) -> MaskBenchmark:
+    """The benchmark as the server sees it: all frames count."""
+    return Altered(benchmark, [replace(video, scored=None) for video in benchmark.videos])
+
+
 def members(benchmark: MaskBenchmark, folder: str) -> Iterator[Member]:
     """All pictures that a submission must have, in the order in which they are written."""
     for video, size in _videos(benchmark):
         for expression in _expressions(video):
-            for frame in sorted(video.scored_frames):
+            for frame in sorted(video.frames):
                 yield Member(_name(folder, video, expression, frame), size)
 
 
@@ -183,21 +179,18 @@ def _write(
     progress: Progress | None,
 ) -> int:
     num_files = num_done = 0
-    with open(path, "wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for video, size in _videos(benchmark):
-                order = sorted(range(len(video.scored_frames)), key=lambda k: video.scored_frames[k])
-                for expression in _expressions(video):
-                    found = predictions.read(video, expression, size)
-                    masks = np.zeros((len(order), *size), dtype=bool) if found is None else found.masks
-                    for k in order:
-                        name = _name(folder, video, expression, video.scored_frames[k])
-                        archive.writestr(_entry(name), _png(masks[k]), zipfile.ZIP_STORED)
-                    num_files, num_done = num_files + len(order), num_done + 1
-                    if progress is not None:
-                        progress("writing", num_done, benchmark.num_expressions)
-        file.flush()
-        os.fsync(file.fileno())
+    with zipfile.ZipFile(path, "w") as archive:
+        for video, size in _videos(benchmark):
+            order = sorted(range(len(video.frames)), key=lambda k: video.frames[k])
+            for expression in _expressions(video):
+                found = predictions.read(video, expression, size)
+                masks = np.zeros((len(order), *size), dtype=bool) if found is None else found.masks
+                for k in order:
+                    name = _name(folder, video, expression, video.frames[k])
+                    archive.writestr(_entry(name), _png(masks[k]), zipfile.ZIP_STORED)
+                num_files, num_done = num_files + len(order), num_done + 1
+                if progress is not None:
+                    progress("writing", num_done, benchmark.num_expressions)
     return num_files
 
 

@@ -146,6 +146,11 @@ class _Parallel(Generic[R]):
 
     def _open(self) -> ProcessPool:
         """Processes that begin afresh: one forked from a process with threads or a GPU may hang."""
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise UserError(  # in a worker, which would start workers of its own and wait for ever
+                "processes were asked for while a process began: put what a script does below "
+                "`if __name__ == '__main__':`, or use 0 jobs"
+            )
         try:
             pickle.dumps(self.work)
         except (pickle.PicklingError, TypeError, AttributeError) as error:

@@ -40,6 +40,20 @@ def test_answers_are_scored(ovo: Path, tmp_path: Path) -> None:
     assert len(rows) == 3
 
 
+def test_a_log_of_events_and_a_folder_of_an_evaluation_are_scored(ovo: Path, tmp_path: Path) -> None:
+    """What was said last before the question counts: at 2 s for record 7, at 3 s for record 8."""
+    said = [("7", 1.0, "A"), ("7", 2.0, "B"), ("7", 2.5, "A"), ("8", 3.0, "C")]
+    rows = [{"query_id": query, "time_s": time, "text": text} for query, time, text in said]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "answers.json").write_text(json.dumps({"7": "B", "8": "C"}))
+    for name in ("events.jsonl", "folder"):
+        words = ("score", tmp_path / name, "--benchmark", "ovo", "--data", ovo, "--out", tmp_path / "out")
+        assert run(*words, "--protocol", "strict") == 0
+        summary = json.loads((tmp_path / "out" / "result.json").read_text())["summary"]
+        assert (summary["task/OCR"]["accuracy"], summary["task/EPM"]["accuracy"]) == (100, 0)
+
+
 def test_missing_answers_are_refused_unless_told(ovo: Path, tmp_path: Path, capsys) -> None:
     answers = tmp_path / "answers.json"
     answers.write_text(json.dumps({"7": "B"}))

@@ -57,6 +57,25 @@ def test_what_it_writes(model, tmp_path, monkeypatch, capsys):
     assert one["summary"] == result["summary"]
 
 
+def test_hidden_truth(model, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    words = ["data", "minirvos", "--layout", "mevis", "--out", "mevis", "--split", "val", "--clips", "2"]
+    assert main([*words, "--frames", "2", "--size", "32", "--layout-split", "valid", "--quiet"]) == 0
+    path = tmp_path / "mevis" / "valid" / "meta_expressions.json"
+    content = json.loads(path.read_text())
+    first = min(content["videos"])
+    content["videos"] = {"silent": {**content["videos"][first], "expressions": {}}, **content["videos"]}
+    path.write_text(json.dumps(content))
+    (path.parent / "JPEGImages" / "silent").symlink_to(path.parent / "JPEGImages" / first)
+    words = ["eval", str(model), "--benchmark", "mevis", "--data", "mevis", "--split", "valid"]
+    words += ["--out", "out", "--device", "cpu"]
+    assert "--floors: the truth of mevis valid is not public" in refused(*words, "--floors")
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--quiet"]) == 0
+    assert json.loads((tmp_path / "out" / "speed.json").read_text())["fps"] > 0
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
 def test_another_model_or_gate_is_not_taken_over(model, tmp_path, refused):
     words = ["eval", str(model), *SMALL, "--out", str(tmp_path / "out"), "--quiet"]
     assert main(words) == 0

@@ -315,7 +315,7 @@ def test_official_counts_agree_with_each_other() -> None:
     davis = official_counts("ref_davis17", "valid")
     assert davis is not None
     assert davis.counts["expressions"] == 4 * davis.counts["objects"]
-    assert official_counts("mevis", "valid_u", 1) != official_counts("mevis", "valid_u", 2)
+    assert official_counts("mevis", "valid_u") != official_counts("mevis_v2", "valid_u")
     assert official_counts("nothing", "valid") is None
 
 

@@ -56,7 +56,10 @@ def test_an_expression_without_rival_is_exchanged_for_one_of_another_video(two_s
     both = Altered(two_squares, [alone, words])
     to_run, taken = mismatched(both)
     assert [v.expressions[0].text for v in to_run.videos] == ["the blue square", "the red square"]
-    assert taken == {("alone", "0"): "stranger 0", ("words", "1"): "stranger 1"}
+    assert {key: e.id for key, e in taken.items()} == {
+        ("alone", "0"): "stranger 0",
+        ("words", "1"): "stranger 1",
+    }
     result = Evaluation(colour_pipeline, both, Families()).result("colours", floors=True)
     assert result.value("J") == 100
     assert result.floors["shuffled"]["overall"]["J"] == 0
@@ -67,8 +70,27 @@ def test_truths_that_differ_are_different_targets(two_squares):
     bare = replace(video, expressions=tuple(replace(e, details={}) for e in video.expressions))
     to_run, taken = mismatched(Altered(two_squares, [bare]))
     assert not to_run.videos
-    assert taken["only", "1"] == taken["only", "2"] == "0"
-    assert taken["only", "0"] in ("1", "2")
+    assert taken["only", "1"].id == taken["only", "2"].id == "0"
+    assert taken["only", "0"].id in ("1", "2")
+
+
+def test_a_stranger_has_other_words_where_it_can(two_squares):
+    (video,) = two_squares.videos
+    red, blue = video.expressions[:2]
+    alone = replace(video, id="alone", expressions=(red,))
+    both = replace(video, id="both", expressions=(red, replace(red, id="5"), blue))
+    silent = replace(video, id="silent", expressions=())
+    to_run, _ = mismatched(Altered(two_squares, [alone, silent, both]))
+    assert [[e.text for e in one.expressions] for one in to_run.videos] == [["the blue square"]]
+
+
+def test_shuffled_is_left_out_where_nothing_else_can_be_meant(two_squares, colour_pipeline, caplog):
+    (video,) = two_squares.videos
+    one = Altered(two_squares, [replace(video, expressions=video.expressions[1:])])  # one target
+    result = Evaluation(colour_pipeline, one, Families()).result("colours", floors=True)
+    assert set(result.floors) == {"empty", "blank", "largest"}
+    assert result.learned() == {}
+    assert "no floor 'shuffled'" in caplog.text
 
 
 def test_oracle_box_is_in_the_segmenters_pixels(two_squares, box_segmenter):

@@ -103,6 +103,24 @@ def test_a_frame_that_cannot_be_read_is_named(two_squares, colour_pipeline):
         run_model(colour_pipeline, longer, MemoryLedger(), MemoryLedger())
 
 
+def test_a_video_that_cannot_be_read_does_not_keep_the_others_from_being_run(two_squares, colour_pipeline):
+    (video,) = two_squares.videos
+    broken = replace(video, id="broken", frames=(*video.frames, "00003"))
+    masks = MemoryLedger()
+    with pytest.raises(UserError, match=r"running: 1 of 2 items failed, .* broken/0: broken: 3 frames"):
+        run_model(colour_pipeline, Altered(two_squares, [broken, video]), masks, MemoryLedger())
+    assert masks.done() == {"only/0", "only/1", "only/2"}
+
+
+def test_an_expression_without_words_is_run_as_the_object(two_squares, colour_pipeline):
+    (video,) = two_squares.videos
+    words = replace(video, expressions=(replace(video.expressions[0], text=" "),))
+    masks = MemoryLedger()
+    run_model(colour_pipeline, Altered(two_squares, [words]), masks, MemoryLedger())
+    found = RunPredictions(masks).read(words, words.expressions[0], (40, 60))
+    np.testing.assert_array_equal(found.masks, two_squares.masks.any(0))
+
+
 def test_predictions_of_a_run(two_squares, colour_pipeline, tmp_path):
     run_model(colour_pipeline, two_squares, FolderLedger(tmp_path / "run"), MemoryLedger())
     predictions = RunPredictions(tmp_path / "run")
@@ -113,5 +131,7 @@ def test_predictions_of_a_run(two_squares, colour_pipeline, tmp_path):
     assert predictions.read(video, replace(video.expressions[0], id="9"), (40, 60)) is None
     with pytest.raises(UserError, match=r"3 frames of \(40, 60\), the truth 3 of \(80, 60\)"):
         predictions.read(video, video.expressions[0], (80, 60))
+    with pytest.raises(UserError, match="only/0 are for 'the red square', not for 'the green one'"):
+        predictions.read(video, replace(video.expressions[0], text="the green one"), (40, 60))
     with pytest.raises(UserError, match="no folder of a run"):
         RunPredictions(tmp_path)

@@ -50,6 +50,12 @@ def test_the_zip_has_every_frame_in_its_size(form, folder, stated, predictions, 
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["out.zip"]
 
 
+def test_frames_that_cannot_be_scored_here_are_in_it_too(predictions, tmp_path):
+    done = write_submission(predictions, Small(scored=(0,)), tmp_path / "out.zip")
+    assert sorted(contents(done.path)) == sorted(NAMES)
+    assert check_submission(done.path, Small(scored=(0,))) == []
+
+
 def test_equal_masks_give_equal_bytes_whatever_their_form(predictions, tmp_path):
     one = write_submission(predictions, Small(), tmp_path / "one.zip").path
     others = open_predictions(write_png(tmp_path / "png", value=1), Small())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +107,19 @@ def test_workers_that_die_hang_or_raise_are_named_with_their_item(tmp_path):
     assert 'raise ZeroDivisionError("seven by nothing")' in reasons["bug-d"]
     for item, times in (("kill-a", 2), ("bug-d", 2), ("bad-c", 1), ("sleep-b", 2), ("kill_once-f", 2)):
         assert attempts(tmp_path, item) == times, item
+
+
+def test_a_script_that_starts_processes_when_it_is_read_does_not_hang(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from refstream.evaluation.workers import run_items\n"
+        "run_items(str.upper, ['a'], print, jobs=1, timeout_s=60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=100, cwd=tmp_path
+    )
+    assert done.returncode != 0
+    assert "if __name__ == '__main__'" in done.stderr
 
 
 def test_work_that_cannot_travel_is_refused(tmp_path):

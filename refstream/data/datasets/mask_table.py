@@ -1,27 +1,22 @@
 """Mask dictionaries: ``{annotation id: [COCO RLE or null, one per sorted frame]}``, as JSON or pickle.
 
-The files are large (MeViS: 411 MB) and every loading process holds one. So the text of a JSON file is kept as
-text, in which an annotation is parsed when it is asked for: forked worker processes share the text, while of
-parsed objects each would soon hold a copy, as counting references writes to them.
+The files are large (MeViS: 411 MB) and every loading process holds one. So of a JSON file only the places of
+its annotations are held; one is parsed when it is asked for, and processes share the pages of the file.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refstream.data.lazy_json import LazyJson, Span
 from refstream.data.pickles import load_plain_pickle
 from refstream.data.rle import RLE
 from refstream.errors import UserError
 
 Codes = list[RLE | None]
-_DECODER = json.JSONDecoder()
-_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -72,47 +67,23 @@ class PickledMasks(MaskTable):
 
 
 class JsonMasks(MaskTable):
-    """A mask dictionary in a JSON file. Raises UserError if it holds anything else."""
+    """A mask dictionary in a JSON file, which must not change. Raises UserError if it holds anything else."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._spans: dict[str, tuple[int, int]] = {}
-        try:
-            self._text = path.read_text(encoding="utf-8")
-            for name, codes, span in self._entries():
-                self.forms[name], self._spans[name] = self._form(name, codes), span
-        except UserError:
-            raise
-        except (ValueError, IndexError) as error:
+        self._file = LazyJson(path)
+        self._spans: dict[str, Span] = {}
+        kind = self._file.kind(self._file.root)
+        if kind != "object":
             raise UserError(
-                f"{path} is not a JSON object {{annotation id: [RLE or null per frame]}} ({error}); "
-                "is the download complete?"
-            ) from error
+                f"{path}: expected an object {{annotation id: [RLE or null per frame]}}, got {kind}"
+            )
+        for name, span in self._file.items(self._file.root):
+            self.forms[name], self._spans[name] = self._form(name, self._file.value(span)), span
 
     def __getitem__(self, name: str) -> Codes:
-        start, end = self._spans[name]
-        codes: Codes = json.loads(self._text[start:end])
+        codes: Codes = self._file.value(self._spans[name])
         return codes
-
-    def _entries(self) -> Iterator[tuple[str, Any, tuple[int, int]]]:
-        """Yield (annotation id, codes, (first character, end)) without holding more than one."""
-        text, position = self._text, self._after("{", self._after("", 0))
-        while text[position] != "}":
-            name, position = _DECODER.raw_decode(text, position)
-            start = self._after(":", self._after("", position))
-            codes, end = _DECODER.raw_decode(text, start)
-            yield str(name), codes, (start, end)
-            position = self._after("", end)
-            if text[position] != "}":
-                position = self._after(",", position)
-
-    def _after(self, mark: str, position: int) -> int:
-        """The first position behind ``mark`` and white space."""
-        if not self._text.startswith(mark, position):
-            found = self._text[position : position + 1]
-            raise ValueError(f"expected {mark!r} at character {position}, got {found!r}")
-        match = _SPACE.match(self._text, position + len(mark))
-        return match.end() if match else position
 
 
 def open_mask_table(path: Path) -> MaskTable:

@@ -85,11 +85,20 @@ def dataset_file(root: Path, name: str, hint: str = "see data/README.md") -> Pat
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object. Raises UserError for anything else."""
+    return expect(_read_json(path), dict, f"{path}")
+
+
+def read_array(path: Path) -> list[Any]:
+    """A JSON file that holds one array. Raises UserError for anything else."""
+    return expect(_read_json(path), list, f"{path}")
+
+
+def _read_json(path: Path) -> object:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: object = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); is the download complete?") from error
-    return expect(content, dict, f"{path}")
+    return content
 
 
 def expect(value: object, kind: type[T], where: str) -> T:

@@ -1,12 +1,6 @@
-"""Intersection over union of masks, and its two averages over a data set: gIoU and cIoU.
-
-Source: LISA (CVPR 2024), section 5.1: gIoU is the mean of the images' IoUs, cIoU the sum of intersections
-over the sum of unions.
-"""
+"""Intersection over union of masks."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,42 +44,6 @@ def mask_iou(gt: np.ndarray, result: np.ndarray, void: np.ndarray | None = None)
     """IoU of each frame, in [0, 1], shape () or (T,); 1 where the union is empty."""
     inter, union = intersection_and_union(gt, result, void)
     return np.where(union == 0, 1.0, inter / np.maximum(union, 1))
-
-
-@dataclass
-class IoUMeter:
-    """Collects pairs of masks; knows their gIoU and cIoU.
-
-    Attributes:
-        ious: IoU of each image so far.
-        inter: Sum of the intersections, in pixels.
-        union: Sum of the unions, in pixels.
-    """
-
-    ious: list[float] = field(default_factory=list)
-    inter: int = 0
-    union: int = 0
-
-    def add(self, gt: np.ndarray, result: np.ndarray) -> None:
-        """Take in (H, W) or (T, H, W) bool masks of one shape; every frame counts as an image."""
-        inter, union = intersection_and_union(gt, result)
-        self.ious += np.atleast_1d(mask_iou(gt, result)).tolist()
-        self.inter += int(inter.sum())
-        self.union += int(union.sum())
-
-    @property
-    def giou(self) -> float:
-        """Mean of the IoUs, in [0, 1]."""
-        if not self.ious:
-            raise ValueError("no masks were added, so there is no gIoU")
-        return float(np.mean(self.ious))
-
-    @property
-    def ciou(self) -> float:
-        """Sum of intersections over sum of unions, in [0, 1]; 1 when all masks are empty."""
-        if not self.ious:
-            raise ValueError("no masks were added, so there is no cIoU")
-        return 1.0 if self.union == 0 else self.inter / self.union
 
 
 def _count(mask: np.ndarray) -> np.ndarray:

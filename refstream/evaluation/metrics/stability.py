@@ -23,7 +23,6 @@ A figure without a single frame to take it from is None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -87,13 +86,6 @@ def temporal_stability(result: np.ndarray, gt: np.ndarray | None = None) -> Stab
         gt_frame_iou=_frame_iou(gt),
         gt_compensated_iou=_compensated_iou(gt, gt_centres),
     )
-
-
-def mean_stability(clips: Sequence[Stability]) -> dict[str, float]:
-    """By name, the mean of each figure over the clips that have it; no entry where none has."""
-    known = [clip.known() for clip in clips]
-    names = dict.fromkeys(name for figures in known for name in figures)
-    return {name: float(np.mean([figures[name] for figures in known if name in figures])) for name in names}
 
 
 def mask_centres(masks: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,4 +47,15 @@ class Predictions(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes when the predictions do."""
+        ...
+
+
+@runtime_checkable
+class SeveralMasks(Protocol):
+    """Predictions that may have several masks of a single scored frame, of which ``read`` gives the best."""
+
+    def read_all(
+        self, video: EvalVideo, expression: EvalExpression, size: tuple[int, int]
+    ) -> list[Prediction]:
+        """All of them, each with its confidence; see ``Predictions.read``."""
         ...

@@ -25,7 +25,7 @@ def align(video: EvalVideo, names: Sequence[str] | None, count: int, where: str)
         UserError: If there are frames that the video does not have, or their number does not tell which they
             are.
     """
-    scored = video.scored or range(len(video.frames))
+    scored = video.scored_positions
     if names is None:
         if count == len(scored):
             return list(range(count))

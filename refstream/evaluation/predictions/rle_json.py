@@ -115,7 +115,7 @@ class JsonByExpression(_JsonFile):
         yield from ((None, name) for name in self._entries)
 
 
-class _Best(NamedTuple):
+class _Scored(NamedTuple):
     score: float
     span: Span
 
@@ -124,8 +124,8 @@ class CocoResults(_JsonFile):
     """``[{"image_id", "segmentation", "score"}, ...]``, COCO's form of results; A2D- and JHMDB-Sentences.
 
     ``image_id`` is the name of the sample, that is, the expression's id, or its video's if that has a single
-    expression. Of several masks the one of the highest score counts, of equal scores the later one. A score
-    must lie in [0, 1].
+    expression. Of several masks the one of the highest score is the best, of equal scores the later one. A
+    score must lie in [0, 1].
 
     Raises:
         UserError: If the file is not of this form.
@@ -133,7 +133,7 @@ class CocoResults(_JsonFile):
 
     def __init__(self, file: LazyJson) -> None:
         super().__init__(file)
-        self._best: dict[str, _Best] = {}
+        self._samples: dict[str, list[_Scored]] = {}
         for number, span in enumerate(file.elements(file.root)):
             row = file.value(span)
             if not isinstance(row, dict) or not {"image_id", "segmentation", "score"} <= row.keys():
@@ -143,20 +143,33 @@ class CocoResults(_JsonFile):
                 )
             if not isinstance(row["score"], int | float):
                 raise UserError(f"{file.path}, entry {number}: expected a number as score")
-            name, score = str(row["image_id"]), float(row["score"])
-            if name not in self._best or score >= self._best[name].score:
-                self._best[name] = _Best(score, span)
+            scored = _Scored(float(row["score"]), span)
+            self._samples.setdefault(str(row["image_id"]), []).append(scored)
 
     def lookup(self, video: EvalVideo, expression: EvalExpression) -> tuple[Any, str]:
+        found, where = self._of(video, expression)
+        best = max(enumerate(found), key=lambda one: (one[1].score, one[0]), default=None)
+        return (None if best is None else self.file.value(best[1].span)), where
+
+    def read_all(
+        self, video: EvalVideo, expression: EvalExpression, size: tuple[int, int]
+    ) -> list[Prediction]:
+        """See ``SeveralMasks``."""
+        found, where = self._of(video, expression)
+        read = (prediction_of(self.file.value(one.span), video, size, where) for one in found)
+        return [prediction for prediction in read if prediction is not None]
+
+    def _of(self, video: EvalVideo, expression: EvalExpression) -> tuple[list[_Scored], str]:
+        """The masks of a sample in the order of the file, and where they stand."""
         only = [video.id] if len(video.expressions) == 1 else []
         for name in (expression.id, *only):
-            if name in self._best:
-                return self.file.value(self._best[name].span), f"{self.file.path}, image_id {name}"
-        return None, str(self.file.path)
+            if name in self._samples:
+                return self._samples[name], f"{self.file.path}, image_id {name}"
+        return [], str(self.file.path)
 
     def items(self) -> Iterator[tuple[None, str]]:
         """(None, image_id) of every sample."""
-        yield from ((None, name) for name in self._best)
+        yield from ((None, name) for name in self._samples)
 
 
 class JsonFolder(_Json):

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from refstream.data.rle import RLE, decode, encode
+from refstream.data.rle import encode
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import EvalExpression, EvalVideo, MaskBenchmark
 from refstream.evaluation.metrics.coco_ap import ScoredMask, average_precision
 from refstream.evaluation.metrics.iou import intersection_and_union
-from refstream.evaluation.predictions.base import Prediction, Predictions
+from refstream.evaluation.predictions.base import Prediction, Predictions, SeveralMasks
 from refstream.evaluation.protocols.base import OVERALL, EvalProtocol, ItemScore, Summary
 from refstream.evaluation.protocols.pictures import read_picture, result_is_there
 from refstream.evaluation.protocols.pieces import missing_frames
@@ -39,10 +39,11 @@ class Sentences(EvalProtocol):
 
     mAP ranks the masks of all samples by the model's confidence in its mask of the scored frame. Where
     predictions say none it is 1 for all, equal scores are ranked by the samples' names, and mAP means little:
-    the figure "masks with confidence" says for how many of 100 masks the model gave one.
+    the figure "masks with confidence" says for how many of 100 masks the model gave one. Where predictions
+    have several masks of a sample (``SeveralMasks``), all are ranked; for all else the best one counts.
 
     Values: "IoU" in [0, 1]; summary in percent ("expressions": how many). ``details`` has "inter" and "union"
-    in pixels, "confidence" or None, and both masks as RLE ("truth"; "mask", None if missing).
+    in pixels, the "truth" as RLE, and "found": "mask" and "confidence" (or None) of each mask.
 
     Raises:
         UserError: When scoring, if a confidence is not finite.
@@ -65,9 +66,9 @@ class Sentences(EvalProtocol):
         details = [item.details for item in items]
         truth = {name: detail["truth"] for name, detail in zip(names, details, strict=True)}
         found = [
-            ScoredMask(name, detail["mask"], _or_constant(detail["confidence"]))
+            ScoredMask(name, one["mask"], _score_of(one))
             for name, detail in zip(names, details, strict=True)
-            if detail["mask"] is not None
+            for one in detail["found"]
         ]
         precision = average_precision(truth, found)
         figures = _overlaps(
@@ -76,7 +77,7 @@ class Sentences(EvalProtocol):
             [detail["union"] for detail in details],
         )
         figures |= {name: precision[name] for name in AP}
-        stated = sum(d["confidence"] is not None for d in details if d["mask"] is not None)
+        stated = sum(one["confidence"] is not None for detail in details for one in detail["found"])
         figures[WITH_CONFIDENCE] = stated / len(found) if found else 0.0
         percent = {name: 100 * value for name, value in figures.items()}
         return {OVERALL: percent | {"expressions": float(len(items))}}
@@ -85,14 +86,15 @@ class Sentences(EvalProtocol):
         self, benchmark: MaskBenchmark, video: EvalVideo, expression: EvalExpression, predictions: Predictions
     ) -> ItemScore:
         truth, prediction, result = read_picture(benchmark, video, expression, predictions)
-        there = result_is_there(prediction)
+        found = [prediction] if prediction is not None and result_is_there(prediction) else []
+        if isinstance(predictions, SeveralMasks):
+            found = predictions.read_all(video, expression, (truth.shape[1], truth.shape[2]))
         inter, union = (int(n.sum()) for n in intersection_and_union(truth, result))
         details: dict[str, Any] = {
             "inter": inter,
             "union": union,
-            "confidence": _confidence(prediction, expression.id),
             "truth": encode(truth[0]),
-            "mask": encode(result[0]) if there else None,
+            "found": [_found(one, expression.id) for one in found],
         }
         missing = missing_frames(video, prediction)
         values = {"IoU": smoothed_iou(inter, union)}
@@ -107,38 +109,6 @@ def smoothed_iou(inter: int, union: int) -> float:
     return float((np.float32(inter) + small) / (np.float32(union) + small))
 
 
-def sentence_scores(truth: dict[str, RLE], found: Sequence[ScoredMask]) -> dict[str, float]:
-    """All figures from masks alone, with any number of masks per sample.
-
-    For P@K and the IoUs the mask with the highest score counts, of equal ones the last; for the precisions
-    all do. Samples without a mask are treated as by ``Sentences``.
-
-    Args:
-        truth: Name of a sample -> its true mask.
-        found: Masks of the samples.
-
-    Returns:
-        "P@0.5" to "P@0.9", "Overall IoU", "Mean IoU" and those of ``coco_ap.NAMES``, in [0, 1].
-
-    Raises:
-        ValueError: As ``average_precision``.
-    """
-    precision = average_precision(truth, found)
-    best: dict[str, ScoredMask] = {}
-    for one in found:
-        if one.image not in best or one.score >= best[one.image].score:
-            best[one.image] = one
-    ious, inters, unions = [], [], []
-    for name, code in truth.items():
-        gt = decode(code)
-        result = decode(best[name].mask) if name in best else np.zeros_like(gt)
-        inter, union = (int(n) for n in intersection_and_union(gt, result))
-        ious.append(smoothed_iou(inter, union))
-        inters.append(inter)
-        unions.append(union)
-    return {**_overlaps(ious, inters, unions), **precision}
-
-
 def _overlaps(ious: Sequence[float], inters: Sequence[int], unions: Sequence[int]) -> dict[str, float]:
     figures = {f"P@{k}": sum(iou > k for iou in ious) / len(ious) for k in THRESHOLDS}
     total = sum(unions)
@@ -147,14 +117,13 @@ def _overlaps(ious: Sequence[float], inters: Sequence[int], unions: Sequence[int
     return figures
 
 
-def _confidence(prediction: Prediction | None, name: str) -> float | None:
-    if prediction is None or prediction.missing or prediction.confidence is None:
-        return None
-    confidence = float(prediction.confidence[0])
-    if not math.isfinite(confidence):
-        raise UserError(f"sample {name}: the confidence of its mask must be finite, got {confidence}")
-    return confidence
+def _found(prediction: Prediction, name: str) -> dict[str, Any]:
+    """A mask as RLE and its confidence, JSON-serialisable."""
+    sure = None if prediction.confidence is None else float(prediction.confidence[0])
+    if sure is not None and not math.isfinite(sure):
+        raise UserError(f"sample {name}: the confidence of its mask must be finite, got {sure}")
+    return {"mask": encode(prediction.masks[0]), "confidence": sure}
 
 
-def _or_constant(confidence: float | None) -> float:
-    return NO_CONFIDENCE if confidence is None else confidence
+def _score_of(found: dict[str, Any]) -> float:
+    return NO_CONFIDENCE if found["confidence"] is None else float(found["confidence"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from refstream.errors import UserError
 from refstream.evaluation.benchmark import EvalVideo, MaskBenchmark
 from refstream.evaluation.metrics.stability import temporal_stability
 from refstream.evaluation.predictions.base import Predictions
 from refstream.evaluation.protocols.base import OVERALL, EvalProtocol, ItemScore, Summary
+from refstream.evaluation.protocols.pieces import read_masks, true_masks
 
 
 class TemporalStability(EvalProtocol):
@@ -25,10 +25,8 @@ class TemporalStability(EvalProtocol):
     ) -> list[ItemScore]:
         scores = []
         for expression in video.expressions:
-            truth = benchmark.truth(video, expression)
-            if truth is None:
-                raise UserError(f"{benchmark.name} {benchmark.split} has no public truth to compare with")
-            found = predictions.read(video, expression, (truth.shape[1], truth.shape[2]))
+            truth = true_masks(benchmark, video, expression)
+            found = read_masks(predictions, video, expression, (truth.shape[1], truth.shape[2]))
             values = {} if found is None else temporal_stability(found.masks, truth).known()
             scores.append(ItemScore(video.id, expression.id, expression.text, expression.group, values))
         return scores

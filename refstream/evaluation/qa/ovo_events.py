@@ -103,6 +103,19 @@ def query_id(question: Question) -> str:
     return f"{record}/{question.text}" if question.task == "SSR" else record
 
 
+def is_event_log(path: str | Path) -> bool:
+    """Whether a file is JSONL whose first line is an event."""
+    path = Path(path)
+    if path.suffix != ".jsonl" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        try:
+            first = json.loads(file.readline())
+        except ValueError:
+            return False
+    return isinstance(first, dict) and {"query_id", "time_s"} <= first.keys()
+
+
 def read_event_log(path: str | Path) -> dict[str, EventLog]:
     """Events of a JSONL file by query, those of equal time in the order of the file.
 

@@ -103,7 +103,10 @@ class A2DBenchmark(MaskBenchmark):
         return self._stored.mask(self._clip_of[video.id], frame, instance)[None]
 
     def files(self) -> Iterable[Path]:
-        places = (self.root / FRAMES, self.root / SENTENCES, self.root / TRUTH)
+        places = [self.root / FRAMES, self.root / SENTENCES, self.root / TRUTH]
+        if self._coded is None:
+            named = ((self._clip_of[video.id], int(video.frames[-1])) for video in self.videos)
+            places += [self._stored.path(name, frame) for name, frame in named]
         return [path for path in places if path.is_file()]
 
     def _samples(self) -> list[Sample]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from refstream.data.datasets.reading import LeftOut, dataset_file, expect, relative_path
+from refstream.data.datasets.reading import LeftOut, dataset_file, expect, read_array, relative_path
 from refstream.errors import UserError
 
 SENTENCES = "text_annotations/a2d_annotation.txt"
@@ -83,11 +82,7 @@ def read_list(path: Path) -> list[Sample]:
     Raises:
         UserError: If the file is of another form.
     """
-    try:
-        rows = expect(json.loads(path.read_text(encoding="utf-8")), list, f"{path}")
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); is the download complete?") from error
-    return [_listed(row, f"{path}, entry {number}") for number, row in enumerate(rows)]
+    return [_listed(row, f"{path}, entry {number}") for number, row in enumerate(read_array(path))]
 
 
 def split_videos(root: Path, split: Literal["train", "test"]) -> set[str]:
@@ -128,9 +123,13 @@ class StoredInstances:
             self._known = video, {frame: _instances(path) for frame, path in frames.items()}
         return [frame for frame, instances in self._known[1].items() if instance in instances]
 
+    def path(self, video: str, frame: int) -> Path:
+        """The file of an annotated frame."""
+        return self.folder / video / f"{frame:05d}.h5"
+
     def mask(self, video: str, frame: int, instance: int) -> np.ndarray:
         """(H, W) bool. Raises UserError if the file or the instance is not there."""
-        path = self.folder / video / f"{frame:05d}.h5"
+        path = self.path(video, frame)
         instances = _instances(path)
         if instance not in instances:
             raise UserError(f"{path} has no instance {instance}; it has {instances}")

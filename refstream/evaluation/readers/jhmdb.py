@@ -6,7 +6,6 @@ drawn once by mttr2021/MTTR and are fixed in ``jhmdb_sentences_samples_metadata.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refstream.data.datasets.reading import dataset_file, dataset_root, expect, relative_path
+from refstream.data.datasets.reading import dataset_file, dataset_root, expect, read_array, relative_path
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import EvalExpression, EvalVideo, MaskBenchmark
 from refstream.evaluation.readers.sentence_clips import WINDOW, CocoTruth, check_window, clip
@@ -92,7 +91,7 @@ class JHMDBBenchmark(MaskBenchmark):
         if self._coded is not None:
             return self._coded.mask(video.id)[None]
         sample = self._samples[video.id]
-        path = self.root / "puppet_mask" / sample.action / sample.video / "puppet_mask.mat"
+        path = self._puppet_path(sample)
         if self._puppet is None or self._puppet[0] != path:
             self._puppet = path, read_puppet(path)
         masks = self._puppet[1]
@@ -101,7 +100,13 @@ class JHMDBBenchmark(MaskBenchmark):
         return masks[sample.frame - 1][None]
 
     def files(self) -> Iterable[Path]:
-        return [self._list, *([] if self._coded is None else [self._coded.path])]
+        if self._coded is not None:
+            return [self._list, self._coded.path]
+        masks = dict.fromkeys(self._puppet_path(sample) for sample in self._samples.values())
+        return [self._list, *(path for path in masks if path.is_file())]
+
+    def _puppet_path(self, sample: Sample) -> Path:
+        return self.root / "puppet_mask" / sample.action / sample.video / "puppet_mask.mat"
 
     def _video(self, sample: Sample, window: int | None) -> EvalVideo:
         if self._coded is not None and sample.id not in self._coded.sizes:
@@ -119,11 +124,7 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         UserError: If the file is of another form.
     """
-    try:
-        rows = expect(json.loads(path.read_text(encoding="utf-8")), list, f"{path}")
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); is the download complete?") from error
-    samples = [_sample(row, f"{path}, entry {number}") for number, row in enumerate(rows)]
+    samples = [_sample(row, f"{path}, entry {number}") for number, row in enumerate(read_array(path))]
     counts = Counter(sample.id for sample in samples)
     twice = [name for name, count in counts.items() if count > 1]
     if twice or not samples:

@@ -43,7 +43,7 @@ class MeViSBenchmark(VideoFiles):
         UserError: If a file is missing or of another form.
     """
 
-    name = "mevis"
+    name: str
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class MeViSBenchmark(VideoFiles):
                 f"MeViS has the splits {', '.join(SPLITS)} and the versions 1 and 2; got {split!r}, {version}"
             )
         split_name = split if folder is None else folder
+        self.name = "mevis" if version == 1 else "mevis_v2"  # as in the table of benchmarks
         place = dataset_root(Path(root) / split_name, "JPEGImages and meta_expressions.json")
         names = EXPRESSION_FILES[version] if expression_file is None else (expression_file,)
         masks = None

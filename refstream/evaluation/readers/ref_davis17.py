@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,13 @@ class RefDAVIS17Benchmark(VideoFiles):
             return picture_size(self.pictures.folder / video.id / f"{video.scored_frames[0]}.png")
         return super().size(video)
 
-    def objects(self, video: EvalVideo) -> np.ndarray | None:
-        """(N, K, H, W) bool: each described object once."""
+    def objects(self, video: EvalVideo) -> Iterator[np.ndarray]:
+        """Each described object, once."""
         first = {e.details["object"]: e for e in reversed(video.expressions)}
-        masks = [self.truth(video, first[number]) for number in sorted(first)]
-        return np.stack([mask for mask in masks if mask is not None]) if masks else None
+        for number in sorted(first):
+            mask = self.truth(video, first[number])
+            if mask is not None:
+                yield mask
 
     def label_map(self, video: EvalVideo) -> np.ndarray:
         """(K, H, W) uint8: the annotation of DAVIS's unsupervised task, all its objects, 255 is void.

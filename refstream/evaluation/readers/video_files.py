@@ -9,6 +9,7 @@ missing on disk stays in the list, since a protocol scores it; ``refstream data 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class VideoFiles(MaskBenchmark):
         self.videos = [self._video(name, record) for name, record in records.items()]
         if all(ids is None for ids in self.annotations.values()):
             self.masks = None  # words only, whatever lies beside them
+            self.videos = [replace(video, scored=None) for video in self.videos]
 
     # ------------------------------------------------------------ for subclasses
 
@@ -123,13 +125,14 @@ class VideoFiles(MaskBenchmark):
             )
         return self.read_masks(video, ids, f"expression {expression.id!r}")
 
-    def objects(self, video: EvalVideo) -> np.ndarray | None:
-        """(N, K, H, W) bool: each annotation that an expression of the video names, once."""
+    def objects(self, video: EvalVideo) -> Iterator[np.ndarray]:
+        """Each annotation that an expression of the video names, once; an empty one if they name none."""
         if self.masks is None:
-            return None
+            return
         names = dict.fromkeys(i for e in video.expressions for i in self.annotations[video.id, e.id] or ())
         groups: list[tuple[str, ...]] = [(name,) for name in names] or [()]
-        return np.stack([self.read_masks(video, ids, "its objects") for ids in groups])
+        for ids in groups:
+            yield self.read_masks(video, ids, "its objects")
 
     def files(self) -> Iterable[Path]:
         yield self.path

@@ -98,7 +98,7 @@ def render(benchmark: MaskBenchmark, predictions: Predictions, item: ItemScore) 
     if found is None:
         return None
     video, expression = found
-    scored = video.scored if video.scored is not None else tuple(range(len(video.frames)))
+    scored = video.scored_positions
     count = min(NUM_FRAMES, len(scored))
     positions = [int(p) for p in np.round(np.linspace(0, len(scored) - 1, count))] if count else []
     problem = ""

@@ -50,9 +50,9 @@ def test_pickled_ids_may_be_numbers(tmp_path: Path) -> None:
     [
         ("mask_dict.pkl", pickle.dumps([1]), "expected a dict of annotation ids, got a list"),
         ("mask_dict.pkl", pickle.dumps({"1": "x"}), "annotation 1: expected a list of RLE or null"),
-        ("mask_dict.json", b'{"1" [null]}', "expected ':' at character 5"),
-        ("mask_dict.json", b'{"1": [null] "2": []}', "expected ',' at character 13"),
-        ("mask_dict.json", b"\xff\xfe", "is not a JSON object"),
+        ("mask_dict.json", b'{"1" [null]}', "at byte 1 of 12 .* expected a key"),
+        ("mask_dict.json", b'{"1": [null] "2": []}', "at byte 13 of 21 .* expected ','"),
+        ("mask_dict.json", b"\xff\xfe", "expected an object .* got scalar"),
         ("mask_dict.txt", b"{}", r"must end in \.json or \.pkl"),
     ],
 )

@@ -209,8 +209,8 @@ def test_nothing_usable_is_an_error(tree: Path) -> None:
         ("meta_expressions.json", '{"videos": {"../a": {"frames": []}}}', "a name inside the folder"),
         ("meta_expressions.json", '{"videos": {"a": {"frames": ["/etc/x"]}}}', "a name inside the folder"),
         ("meta_expressions.json", '{"videos": {"a": {"frames": ["0", "0"]}}}', "a frame is listed twice"),
-        ("mask_dict.json", "[]", "is not a JSON object .* at character 0"),
-        ("mask_dict.json", '{"7": [null', "download complete"),
+        ("mask_dict.json", "[]", "expected an object .* got array"),
+        ("mask_dict.json", '{"7": [null', "is the file complete"),
         ("mask_dict.json", '{"7": {"size": [1, 2]}}', "annotation 7: expected a list of RLE or null"),
     ],
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refstream.evaluation.metrics.iou import IoUMeter, mask_iou
+from refstream.evaluation.metrics.iou import mask_iou
 
 
 def _mask(first, last):
@@ -18,18 +18,6 @@ def test_mask_iou():
     assert mask_iou(_mask(0, 0), _mask(0, 1)) == 0
 
 
-def test_giou_and_ciou():
-    meter = IoUMeter()
-    meter.add(_mask(0, 10), _mask(0, 10))
-    meter.add(_mask(0, 2), _mask(1, 3))
-    assert meter.giou == pytest.approx((1 + 1 / 3) / 2)
-    assert meter.ciou == pytest.approx(11 / 13)
-
-
 def test_errors():
-    with pytest.raises(ValueError, match="no masks"):
-        _ = IoUMeter().giou
-    with pytest.raises(ValueError, match="no masks"):
-        _ = IoUMeter().ciou
     with pytest.raises(ValueError, match="bool mask"):
         mask_iou(_mask(0, 1), _mask(0, 1).astype(int))

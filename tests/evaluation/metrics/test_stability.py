@@ -10,7 +10,6 @@ import pytest
 from refstream.evaluation.metrics.stability import (
     Stability,
     mask_centres,
-    mean_stability,
     temporal_stability,
 )
 
@@ -125,14 +124,6 @@ def test_short_clips_and_no_truth():
     assert temporal_stability(_clip(20), _clip(20)).known() == {}
     assert temporal_stability(_clip(20, 25)).known() == {"frame_iou": pytest.approx(5 / 15)}
     assert math.isclose(temporal_stability(_clip(20, 25, 20)).jitter or 0, 10.0)
-
-
-def test_mean_leaves_out_the_unknown():
-    assert mean_stability([Stability(1.0, 0.5), Stability(None, 1.0), Stability(3.0, None)]) == {
-        "jitter": 2.0,
-        "frame_iou": 0.75,
-    }
-    assert mean_stability([]) == {}
 
 
 @pytest.mark.parametrize(

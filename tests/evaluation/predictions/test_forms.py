@@ -39,7 +39,7 @@ def write_run(root: Path) -> Path:
     ledger = FolderLedger(root, {"model": "m"})
     for video, key in ITEMS:
         masks = [code(mask) for mask in masks_of(video, key)]
-        record = {"item": f"{video}/{key}", "size": SIZES[video], "frames": FRAMES[video], "masks": masks}
+        record = {"size": SIZES[video], "frames": FRAMES[video], "text": f"thing {key}", "masks": masks}
         ledger.write(f"{video}/{key}", {**record, "confidence": [0.5] * len(masks)})
     return root
 

@@ -11,15 +11,15 @@ import pytest
 
 from refstream.data.rle import decode
 from refstream.errors import UserError
-from refstream.evaluation.metrics.coco_ap import NAMES, ScoredMask
+from refstream.evaluation.metrics.coco_ap import NAMES, ScoredMask, average_precision
 from refstream.evaluation.predictions.base import Prediction
-from refstream.evaluation.protocols.sentences import THRESHOLDS, Sentences, sentence_scores, smoothed_iou
+from refstream.evaluation.predictions.open import open_predictions
+from refstream.evaluation.protocols.sentences import THRESHOLDS, Sentences, smoothed_iou
 from refstream.evaluation.score import item_score, score
-from tests.evaluation.protocols.given import Given, Singles, block, load
+from tests.evaluation.protocols.given import GOLDEN, Given, Singles, block, load
 
 RUNS = load("a2d", "case.json")["runs"]
 PUBLIC = {f"P@{k}": f"P@{k}" for k in THRESHOLDS} | {"Overall IoU": "overall_iou", "Mean IoU": "mean_iou"}
-SINGLE = [run for run in RUNS if run["name"] != "multi"]  # a prediction of the protocol is one mask
 by_run = pytest.mark.parametrize("run", RUNS, ids=[run["name"] for run in RUNS])
 
 
@@ -41,18 +41,19 @@ def check(figures: dict[str, float], run: dict[str, Any], precisions: tuple[str,
 
 
 @by_run
-def test_golden(run: dict[str, Any]) -> None:
-    check(sentence_scores(*masks_of(run)), run, NAMES)
+def test_golden_precisions(run: dict[str, Any]) -> None:
+    precision = average_precision(*masks_of(run))
+    for name in NAMES:
+        assert precision[name] == pytest.approx(run["coco"][name], abs=1e-12)
 
 
-@pytest.mark.parametrize("run", SINGLE, ids=[run["name"] for run in SINGLE])
+@by_run
 def test_the_protocol_on_golden(run: dict[str, Any]) -> None:
-    truth, found = masks_of(run)
+    """One run has several masks of a sample: all enter the precisions, the best one the IoUs."""
+    truth, _ = masks_of(run)
     benchmark, protocol = Singles({name: decode(code) for name, code in truth.items()}), Sentences()
-    given = Given(
-        {one.image: Prediction(decode(one.mask)[None], confidence=np.array([one.score])) for one in found}
-    )
-    items = score(benchmark, given, protocol)
+    predictions = open_predictions(GOLDEN / "a2d" / "predictions" / f"{run['name']}.json", benchmark)
+    items = score(benchmark, predictions, protocol)
     copied = [item_score(json.loads(json.dumps(asdict(item)))) for item in items]
     overall = protocol.summarize(benchmark, copied)["overall"]
     check({name: value / 100 for name, value in overall.items()}, run, ("mAP", "AP50", "AP75"))
@@ -78,12 +79,12 @@ def test_a_missing_sample_is_empty_for_the_ious() -> None:
     _, complete = masks_of(all_there)
     (mask,) = (decode(one.mask) for one in complete if one.image == lost)
     inter, union = np.count_nonzero(mask & decode(truth[lost])), np.count_nonzero(mask | decode(truth[lost]))
-    figures = sentence_scores(truth, found)
-    expected = all_there["precision"]["mean_iou"] - smoothed_iou(inter, union) / len(truth)
-    assert figures["Mean IoU"] == pytest.approx(expected, abs=1e-6)
-    benchmark = Singles({name: decode(code) for name, code in truth.items()})
+    benchmark, protocol = Singles({name: decode(code) for name, code in truth.items()}), Sentences()
     given = Given({one.image: decode(one.mask) for one in found})
-    items = score(benchmark, given, Sentences())
+    items = score(benchmark, given, protocol)
+    figures = protocol.summarize(benchmark, items)["overall"]
+    expected = all_there["precision"]["mean_iou"] - smoothed_iou(inter, union) / len(truth)
+    assert figures["Mean IoU"] / 100 == pytest.approx(expected, abs=1e-6)
     assert [item.id for item in items if item.missing] == [lost]
 
 

@@ -55,6 +55,14 @@ def test_samples_and_masks_from_each_source(
     assert overall["mAP"] == pytest.approx(100)
 
 
+def test_other_masks_are_other_data(tmp_path: Path) -> None:
+    root = a2d_tree(tmp_path, coded=False, stored=True, prepared=False, clips=False)
+    before = A2DBenchmark(root).fingerprint
+    (path,) = root.glob("text_annotations/*/other/00005.h5")
+    path.write_bytes(path.read_bytes() + b" ")
+    assert A2DBenchmark(root).fingerprint != before
+
+
 def test_the_row_that_is_dropped_is_named(tmp_path: Path) -> None:
     benchmark = A2DBenchmark(a2d_tree(tmp_path, coded=True, stored=False, prepared=False, clips=False))
     (entry,) = benchmark.settings["left_out"].values()

@@ -43,6 +43,14 @@ def test_samples_frames_and_masks(tmp_path: Path, coded: bool) -> None:
     assert overall["mAP"] == pytest.approx(100)
 
 
+def test_other_masks_are_other_data(tmp_path: Path) -> None:
+    root = jhmdb_tree(tmp_path)
+    before = JHMDBBenchmark(root).fingerprint
+    (path,) = root.glob("puppet_mask/walk/*/puppet_mask.mat")
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    assert JHMDBBenchmark(root).fingerprint != before
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     root = jhmdb_tree(tmp_path)
     benchmark = JHMDBBenchmark(root)

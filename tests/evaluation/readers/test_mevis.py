@@ -40,13 +40,12 @@ def test_no_target_expressions_are_kept_with_empty_masks(tmp_path: Path) -> None
     assert truth.shape == (6, 96, 128)
     assert not truth.any()
     assert [e.details["no_target"] for e in video.expressions] == [False] * 5 + [True]
-    assert benchmark.objects(video).shape == (3, 6, 96, 128)
+    assert [masks.shape for masks in benchmark.objects(video)] == [(6, 96, 128)] * 3
 
 
 def test_frames_are_shown_in_order_and_masks_follow_the_list(tmp_path: Path) -> None:
     """The official scorer takes the mask at the position of a frame in the list, not at that of its name."""
-    root = mevis_tree(tmp_path)
-    straight = MeViSBenchmark(root)
+    straight, root = MeViSBenchmark(mevis_tree(tmp_path / "straight")), mevis_tree(tmp_path / "turned")
     videos, masks = load("mevis", "meta_expressions.json")["videos"], load("mevis", "mask_dict.json")
     videos["0a1b2c"]["frames"].reverse()
     for name in ("103", "104", "105"):
@@ -60,6 +59,17 @@ def test_frames_are_shown_in_order_and_masks_follow_the_list(tmp_path: Path) -> 
             assert np.array_equal(straight.truth(one, expression), turned.truth(two, expression))
 
 
+def test_other_masks_of_the_same_length_are_other_data(tmp_path: Path) -> None:
+    root = mevis_tree(tmp_path)
+    path = root / "valid_u" / "mask_dict.json"
+    before, text = MeViSBenchmark(root).fingerprint, path.read_text()
+    path.write_text(text)
+    assert MeViSBenchmark(root).fingerprint == before
+    path.write_text(text.replace('"103"', '"tmp"').replace('"104"', '"103"').replace('"tmp"', '"104"'))
+    assert path.stat().st_size == len(text)
+    assert MeViSBenchmark(root).fingerprint != before
+
+
 def test_valid_has_words_only(tmp_path: Path) -> None:
     videos = load("mevis", "meta_expressions.json")["videos"]
     for video in videos.values():
@@ -70,7 +80,7 @@ def test_valid_has_words_only(tmp_path: Path) -> None:
     assert benchmark.num_expressions == 28
     for video in benchmark.videos:
         assert all(benchmark.truth(video, expression) is None for expression in video.expressions)
-        assert benchmark.objects(video) is None
+        assert not list(benchmark.objects(video))
 
 
 @pytest.mark.parametrize("name", ["meta_expressions_v2.json", "meta_expressions_v2_release.json"])
@@ -81,6 +91,7 @@ def test_version_2_has_files_of_its_own(tmp_path: Path, name: str) -> None:
     (root / "valid_u" / "meta_expressions.json").rename(root / "valid_u" / name)
     benchmark = MeViSBenchmark(root, version=2)
     assert benchmark.settings == {"version": 2}
+    assert benchmark.name == "mevis_v2"  # its figures are not those of version 1
     assert benchmark.path.name == name
     with pytest.raises(UserError, match=r"no file meta_expressions\.json"):
         MeViSBenchmark(root)

@@ -69,7 +69,7 @@ def test_pictures_and_dictionary_say_the_same(tmp_path: Path) -> None:
     assert coded.fingerprint != pictures.fingerprint
     for video, other in zip(coded.videos, pictures.videos, strict=True):
         first = {e.details["object"]: e for e in reversed(video.expressions)}
-        one, two = coded.objects(video), pictures.objects(other)
+        one, two = (np.stack(list(b.objects(v))) for b, v in ((coded, video), (pictures, other)))
         assert one.shape == two.shape == (len(first), len(video.frames), *video.size)
         # in the pictures a pixel has one object: later ones lie on top
         assert (two & ~one).sum() == 0

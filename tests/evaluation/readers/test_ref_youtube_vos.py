@@ -99,9 +99,10 @@ def test_pictures_of_each_expression_are_read(tmp_path: Path) -> None:
 
 def test_words_without_objects_have_no_truth_beside_palette_pictures(tmp_path: Path) -> None:
     write(tmp_path / "valid" / "meta_expressions_challenge.json", words("a"))
-    write_labels(tmp_path / "valid" / "Annotations" / "a", labels(), FRAMES)
+    write_labels(tmp_path / "valid" / "Annotations" / "a", labels()[:1], FRAMES[:1])
     benchmark = RefYouTubeVOSBenchmark(tmp_path)
     assert benchmark.settings["masks"] is None
+    assert benchmark.videos[0].scored_frames == tuple(FRAMES)  # a submission has them all
     assert benchmark.truth(benchmark.videos[0], benchmark.videos[0].expressions[0]) is None
 
 
