@@ -158,8 +158,8 @@ class Segmentation:
                 _report(advance, timer)
 
     def _finish(self, session: StreamSession, timer: StreamTimer, results: ResultFolder) -> None:
-        late = session.close()
-        timer.count(late)
+        with timer.ending() as late:
+            late.extend(session.close())
         self._scores.add(late)
         results.write_late(late)
 

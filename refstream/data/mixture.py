@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from refstream.data.datasets.base import ClipDataset
 from refstream.data.permutation import permutation
 from refstream.errors import UserError
 from refstream.registry import DATASETS, TRANSFORMS
+
+logger = logging.getLogger(__name__)
 
 Transform = Callable[[ClipSample, np.random.Generator], ClipSample]
 SOURCE_KEYS = {"dataset", "repeats", "weight", "name"}
@@ -53,6 +56,10 @@ class Mixture(Dataset[ClipSample]):
               epoch are rounded to a whole number, at least 1;
             - ``weight``: share of the epoch relative to the other weights; then all sources have one, and
               the epoch is as long as all sources together.
+
+            A source that belongs to the mixture but cannot be read has ``name``, ``weight`` and, in place of
+            ``dataset``, ``missing``: why. It gets no draws, the others share the epoch, and a warning names
+            it.
         transforms: Callables ``(sample, rng) -> sample`` or their configs, applied in order.
         seed: At least 0; of the order and of all that is random in a sample.
 
@@ -71,7 +78,13 @@ class Mixture(Dataset[ClipSample]):
             raise UserError("a mixture needs at least one source, got none")
         if seed < 0:
             raise UserError(f"the seed of a mixture must be at least 0, got {seed}")
-        self.sources = _counted([_source(spec, i) for i, spec in enumerate(sources)])
+        self.missing = [row for spec in sources if (row := missing_source(spec)) is not None]
+        present = [(i, spec) for i, spec in enumerate(sources) if missing_source(spec) is None]
+        if not present:
+            raise UserError("no source of the mixture can be read, all are missing")
+        self.sources = _counted([_source(spec, i) for i, spec in present])
+        for row in self.missing:
+            logger.warning("not in the mixture: %s (weight %g): %s", row["name"], row["weight"], row["why"])
         self.transforms = [_transform(spec) for spec in transforms]
         self.seed = seed
         self._ends = list(itertools.accumulate(source.per_epoch for source in self.sources))
@@ -128,6 +141,25 @@ def as_stream(dataset: ClipDataset | Mixture | Mapping[str, Any], seed: int = 0)
     """
     built = _build(dataset, "the dataset") if isinstance(dataset, Mapping) else dataset
     return built if isinstance(built, Mixture) else Mixture([dict(dataset=built)], seed=seed)
+
+
+def missing_source(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """``name``, ``weight`` and ``why`` of a source that cannot be read; None for any other.
+
+    Raises:
+        UserError: If it has other keys, or no weight.
+    """
+    if "missing" not in spec:
+        return None
+    why, weight = spec["missing"], spec.get("weight")
+    if set(spec) != {"name", "weight", "missing"} or not isinstance(why, str) or not why:
+        raise UserError(
+            "a missing source of a mixture has the keys name, weight and missing (why, in words), got "
+            f"{dict(spec)}"
+        )
+    if not (isinstance(weight, int | float) and 0 < weight < math.inf):
+        raise UserError(f"missing source {spec['name']!r}: weight must be a positive number, got {weight!r}")
+    return {"name": spec["name"], "weight": weight, "why": why}
 
 
 def _build(config: Mapping[str, Any], what: str) -> Any:

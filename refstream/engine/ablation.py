@@ -7,10 +7,11 @@ An ablation is a config file:
     benchmark = dict(name="minirvos", num_clips=100, ...)
     parallel = 2
 
-An arm with ``folder`` instead of ``config`` is a model that is there already. A row evaluates each seed of
-its arm with keys of the pipeline replaced; ``match`` names an earlier row whose rate of MLLM calls this row's
-gate (``EvenGate``, ``RandomGate``) shall have. Whatever has been trained or evaluated under ``work_dir`` is
-not done again.
+An arm with ``folder`` instead of ``config`` is a model that is there already. One with ``after=NAME`` is
+trained when that arm is done, so that its overrides may take weights from ``WORK_DIR/NAME_SEED/export``. A
+row evaluates each seed of its arm with keys of the pipeline replaced; ``match`` names an earlier row whose
+rate of MLLM calls this row's gate (``EvenGate``, ``RandomGate``) shall have. Whatever has been trained or
+evaluated under ``work_dir`` is not done again.
 """
 
 from __future__ import annotations
@@ -60,13 +61,15 @@ def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str
     check(plan)
     work_dir = Path(plan["work_dir"])
     workers = Workers(plan.get("parallel", 2))
-    jobs = [
-        (str(arm["config"]), dict(arm.get("overrides", {})), seed, str(work_dir / f"{name}_{seed}"))
-        for name, arm in plan["arms"].items()
-        if "config" in arm
-        for seed in arm.get("seeds", [0])
-    ]
-    workers.run(train_arm, [job for job in jobs if not (Path(job[3]) / "export" / "config.json").is_file()])
+    for arms in arm_waves(plan["arms"]):
+        jobs = [
+            (str(arm["config"]), dict(arm.get("overrides", {})), seed, str(work_dir / f"{name}_{seed}"))
+            for name, arm in arms.items()
+            if "config" in arm
+            for seed in arm.get("seeds", [0])
+        ]
+        wanted = [job for job in jobs if not (Path(job[3]) / "export" / "config.json").is_file()]
+        workers.run(train_arm, wanted)
     results: dict[str, list[dict[str, Any]]] = {}
     for wave in waves(plan["rows"]):
         jobs_of = {row["name"]: _evaluations(plan, row, results, work_dir) for row in wave}
@@ -85,6 +88,7 @@ def check(plan: Mapping[str, Any]) -> None:
     missing = {"arms", "rows", "benchmark", "work_dir", "name"} - set(plan)
     if unknown or missing:
         raise ValueError(f"an ablation has the keys {sorted(KEYS)}; unknown {unknown}, missing {missing}")
+    arm_waves(plan["arms"])
     seen: set[str] = set()
     for row in plan["rows"]:
         if row["arm"] not in plan["arms"]:
@@ -133,6 +137,25 @@ def evaluate_arm(
     keys = dict(benchmark)
     result = run_benchmark(keys.pop("name"), model, floors=floors, pipeline=pipeline, **keys)
     result.save(file)
+
+
+def arm_waves(arms: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
+    """Arms in groups that can be trained side by side, each after the groups before it.
+
+    Raises:
+        ValueError: If an arm comes after one that does not exist, or after itself.
+    """
+    left, done, found = dict(arms), set[str](), list[dict[str, Mapping[str, Any]]]()
+    while left:
+        ready = {name: arm for name, arm in left.items() if arm.get("after") in (None, *done)}
+        if not ready:
+            raise ValueError(
+                f"arms {sorted(left)} come after arms that never come first; there are {list(arms)}"
+            )
+        found.append(ready)
+        done |= set(ready)
+        left = {name: arm for name, arm in left.items() if name not in ready}
+    return found
 
 
 def waves(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -40,8 +40,8 @@ SETTINGS = (
     "paramwise_cfg",
     "priority",
 )
-# sizes of a model, or DeepSpeed's own JSON: checked by whoever reads them
-OPAQUE = ("config",)
+# sizes of a model, DeepSpeed's own JSON, or names of registries of their own: checked by whoever reads them
+OPAQUE = ("config", "memory", "anchors")
 FOLDERS = ("root", "annotations", "images")  # arguments of datasets that name files
 
 

@@ -17,7 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from torch import nn
 
-from refstream.data.mixture import Mixture, as_stream
+from refstream.data.mixture import Mixture, as_stream, missing_source
 from refstream.engine.config import find_type, missing_files, typed
 from refstream.engine.model import outline
 from refstream.engine.strategies import zero_stage
@@ -51,7 +51,8 @@ class Load:
 
     Attributes:
         samples: Clips.
-        looks: Most sequences that the language model reads: clips x expressions x frames.
+        looks: Most sequences that the language model reads: clips x expressions x frames, or clips x
+            expressions where one sequence holds all frames.
         tokens: Of one sequence with one tile.
         most_tokens: With as many tiles as the learner allows.
         supervised: Supervised tokens of one sequence.
@@ -72,7 +73,8 @@ class DryRun:
         config: Resolved.
         processes: World size.
         parts: Of the model.
-        mixture: One row per source: ``Mixture.counts()``, or ``name`` and ``missing``.
+        mixture: One row per source: ``Mixture.counts()``, or ``name`` and ``missing``; ``name``, ``weight``
+            and ``why`` for those that the config itself calls missing.
         missing: Files and folders that are not there.
         load: Of a micro-batch.
         accumulation: Micro-batches of one optimizer step.
@@ -177,18 +179,27 @@ def count_parts(model: nn.Module) -> list[Part]:
 def count_mixture(dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
     """``Mixture.counts()``; where sources cannot be opened, one row each, with what is missing."""
     sources = dataset.get("sources", [dict(dataset=dataset, name=dataset["type"])])
+    absent = [row for source in sources if (row := missing_source(source)) is not None]
     rows: list[dict[str, Any]] = []
     for source in sources:
+        if missing_source(source) is not None:
+            continue
         try:
             (row,) = Mixture([source]).counts()
         except (UserError, FileNotFoundError) as error:
             row = {"name": source.get("name", source["dataset"]["type"]), "missing": str(error)}
         rows.append(row)
-    return rows if any("missing" in row for row in rows) else as_stream(dataset).counts()
+    if not any("missing" in row for row in rows):
+        rows = as_stream(dataset).counts()
+    return rows + absent
 
 
 def measure_load(config: Mapping[str, Any], training: Any) -> Load:
-    """Sizes of one micro-batch; of several sources the largest counts."""
+    """Sizes of one micro-batch; of several sources the largest counts.
+
+    A learner whose MLLM reads all frames of a clip at once says so by ``clip_tokens(model, expression,
+    num_frames)``: tokens and supervised tokens of one expression.
+    """
     loader = config["train_dataloader"]
     nodes = [node for _, node in typed(loader["dataset"]) if DATASETS.get(node["type"]) is not None]
     clips = [(_setting(node, "expressions"), _setting(node, "num_frames")) for node in nodes]
@@ -196,6 +207,10 @@ def measure_load(config: Mapping[str, Any], training: Any) -> Load:
     one = prompts.referring([QUESTION], num_tiles=1)
     most = prompts.referring([QUESTION], num_tiles=tiles + 1 if tiles > 1 else 1)
     samples = int(loader["batch_size"])
+    whole_clips = getattr(training.learner, "clip_tokens", None)
+    if whole_clips is not None:
+        tokens, supervised = whole_clips(training.model, QUESTION, max(t for _, t in clips))
+        return Load(samples, samples * max(e for e, _ in clips), tokens, tokens, supervised)
     return Load(
         samples=samples,
         looks=samples * max(e * t for e, t in clips),
@@ -212,7 +227,7 @@ def count_iterations(config: Mapping[str, Any], mixture: list[dict[str, Any]], p
         return int(loop["max_iters"])
     if any("missing" in row for row in mixture):
         return None
-    draws = math.ceil(sum(row["per_epoch"] for row in mixture) / processes)
+    draws = math.ceil(sum(row.get("per_epoch", 0) for row in mixture) / processes)
     return round(loop["max_epochs"] * math.ceil(draws / config["train_dataloader"]["batch_size"]))
 
 
@@ -264,6 +279,9 @@ def _part_row(part: Part) -> dict[str, str]:
 
 
 def _source_row(row: Mapping[str, Any]) -> dict[str, str]:
+    if "why" in row:
+        lost = {"samples": "no reader", "per epoch": f"weight {row['weight']:g}", "share": row["why"]}
+        return {"source": row["name"], **lost}
     if "missing" in row:
         return {"source": row["name"], "samples": "missing", "per epoch": "", "share": row["missing"]}
     taken = f"x {row['repeats']:g}" if "repeats" in row else f"weight {row['weight']:g}"

@@ -61,7 +61,11 @@ def origin(path: str | Path) -> str:
         release = "092824" if path.name.startswith("sam2.1") else "072824"
         return f"download https://dl.fbaipublicfiles.com/segment_anything_2/{release}/{path.name}"
     if path.name == "export":
-        return f"train {path.parent.name} first: tools/train.py with the config of that name"
+        stage = path.parent
+        config = Path("projects") / stage.parent.name / "configs" / f"{stage.name}.py"
+        if config.is_file():
+            return f"train that stage first: python tools/train.py {config}"
+        return f"train {stage.name} first: tools/train.py with the config of that name"
     return "see pretrained/README.md"
 
 

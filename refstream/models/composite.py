@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refstream.errors import UserError
 from refstream.models.mllm.chat import ChatTokens
 from refstream.models.protocols import MLLMOutput
 from refstream.registry import PIPELINES, import_methods
@@ -30,6 +32,7 @@ class SegComposite:
 
         Raises:
             ValueError: If no method is named, or the named one is not installed.
+            UserError: If the pipeline has no such key.
         """
         import_methods()
         keys = {**copy.deepcopy(self.config.pipeline), **overrides}
@@ -37,6 +40,12 @@ class SegComposite:
         if kind is None or PIPELINES.get(kind) is None:
             raise ValueError(
                 f"the model names pipeline {kind!r}; installed are {sorted(PIPELINES.module_dict)}"
+            )
+        taken = inspect.signature(PIPELINES.get(kind)).parameters
+        foreign = sorted(set(keys) - {"type", *taken})
+        if foreign and all(one.kind != one.VAR_KEYWORD for one in taken.values()):
+            raise UserError(
+                f"pipeline {kind} takes no {foreign}; its keys are {sorted({*taken} - {'model'})}"
             )
         return PIPELINES.build(dict(keys, model=self))
 

@@ -143,3 +143,12 @@ class StreamPipeline(Protocol):
     def finish(self, state: Any) -> list[StreamEvent]:
         """Called once per query at its end; a non-causal pipeline emits here."""
         ...
+
+
+@runtime_checkable
+class JointPipeline(StreamPipeline, Protocol):
+    """A pipeline whose queries share work at the end of a stream, as those that buffer the clip do."""
+
+    def finish_all(self, states: Sequence[Any]) -> list[StreamEvent]:
+        """``finish`` for all queries that are open when the stream ends."""
+        ...

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from refstream.models.protocols import StreamPipeline
+from refstream.models.protocols import JointPipeline, StreamPipeline
 from refstream.structures import Frame, Query, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,11 @@ class StreamSession:
             return []
         start = time.perf_counter()
         with torch.inference_mode():
-            events = [e for state in self._states.values() for e in self.pipeline.finish(state)]
+            states = list(self._states.values())
+            if isinstance(self.pipeline, JointPipeline):
+                events = self.pipeline.finish_all(states)
+            else:
+                events = [event for state in states for event in self.pipeline.finish(state)]
         self._states.clear()
         self._closed = True
         latency_ms = (time.perf_counter() - start) * 1000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +50,8 @@ class StreamTimer:
         pipeline = model.pipeline(stage=timer.stage)
         with timer.frame() as frame_events:
             frame_events.extend(session.step(frame))
+        with timer.ending() as late_events:
+            late_events.extend(session.close())
         timer.summary()
 
     Args:
@@ -67,6 +69,7 @@ class StreamTimer:
         self.num_frames = 0
         self.num_mllm_calls = 0
         self.num_events = 0
+        self._busy_ms = 0.0
         self._stage_ms: dict[str, float] = defaultdict(float)
         self._stage_count: dict[str, int] = defaultdict(int)
         self._start: float | None = None
@@ -90,30 +93,44 @@ class StreamTimer:
 
     @contextmanager
     def frame(self) -> Iterator[list[StreamEvent]]:
-        """Time one frame; append its events to the list given, so that MLLM calls are counted."""
+        """Time one frame; append its events to the list given, so that MLLM calls are counted.
+
+        A frame without events has no latency yet: see ``ending``.
+        """
+        with self._busy() as events:
+            yield events
+        self.num_frames += 1
+
+    @contextmanager
+    def ending(self) -> Iterator[list[StreamEvent]]:
+        """Time the end of a stream, where pipelines that buffer answer; append the events to the list."""
+        with self._busy() as events:
+            yield events
+
+    @contextmanager
+    def _busy(self) -> Iterator[list[StreamEvent]]:
+        """The time inside is the latency of every frame whose events come with it."""
         events: list[StreamEvent] = []
         start = self._now()
         self._start = start if self._start is None else self._start
         yield events
         self._end = self._now()
-        self.latency.add((self._end - start) * 1000.0)
-        self.num_frames += 1
-        self.count(events)
-
-    def count(self, events: Sequence[StreamEvent]) -> None:
-        """Count events and their MLLM calls; to be called for those that come after the last frame."""
+        spent_ms = (self._end - start) * 1000.0
+        self._busy_ms += spent_ms
+        for _ in {event.frame_index for event in events}:
+            self.latency.add(spent_ms)
         self.num_events += len(events)
         self.num_mllm_calls += sum(event.invoked_mllm for event in events)
 
     def summary(self) -> dict[str, Any]:
         """JSON-serialisable figures; those that need frames are None without any.
 
-        ``fps`` is frames over the time spent in them; ``fps_end_to_end`` also counts what lies between
-        (reading, writing). ``mllm_calls_per_frame`` is the share of events at which the MLLM looked, in
-        [0, 1] however many queries there are. ``stage_ms`` is the mean per frame.
+        ``fps`` is frames over the time spent in them and at the end; ``fps_end_to_end`` also counts what lies
+        between (reading, writing). ``mllm_calls_per_frame`` is the share of events at which the MLLM looked,
+        in [0, 1] however many queries there are. ``stage_ms`` is the mean per frame.
         """
         n = self.num_frames
-        busy_s = self.latency.total_ms / 1000.0
+        busy_s = self._busy_ms / 1000.0
         wall_s = self._end - self._start if self._start is not None else 0.0
         return {
             "frames": n,

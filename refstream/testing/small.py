@@ -6,6 +6,7 @@ from typing import Any
 
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
+from refstream.registry import PIPELINES, import_methods
 
 MLLM = dict(
     vision_config=dict(
@@ -37,16 +38,42 @@ SAM2 = dict(
 )
 
 
-def small_model(pipeline: dict[str, Any] | None = None, words: str = "the red circle") -> RefStreamModel:
+def small_model(
+    pipeline: dict[str, Any] | None = None,
+    words: str = "the red circle",
+    head: dict[str, Any] | None = None,
+) -> RefStreamModel:
     """InternVL and SAM2 with their real classes and random weights, 64 px, in eval mode.
+
+    The MLLM sees 4 tokens per image and takes 512 in all, of width 32; the segmenter's stride-16 map is 4 x 4
+    with 32 channels.
 
     Args:
         pipeline: What the model's config names.
         words: The words that are tokens of their own; all others are spelt in bytes.
+        head: Config of the head; None: what the pipeline asks for, see ``fitting_head``.
     """
+    import_methods()
+    if head is None:
+        sizes = dict(image_size=64, hidden_size=32, prompt_dim=32)
+        head = fitting_head((pipeline or {}).get("type"), **sizes)
     config = RefStreamConfig(
         mllm=dict(type="InternVL", config=MLLM, prompts=dict(lowercase=False)),
         segmenter=dict(type="Sam2Segmenter", config=SAM2),
+        head=head,
         pipeline=pipeline or {},
     )
     return RefStreamModel(config, build_tiny_tokenizer([words])).eval()
+
+
+def fitting_head(pipeline: str | None, **sizes: int) -> dict[str, Any]:
+    """Config of a head that a pipeline can run, for parts of given sizes.
+
+    A pipeline that needs a head of its own has a classmethod ``head_for`` of the same arguments.
+
+    Args:
+        pipeline: Registered name; None for any.
+        sizes: ``image_size`` of the segmenter, ``hidden_size`` of the MLLM, ``prompt_dim`` of the segmenter.
+    """
+    kind: Any = PIPELINES.get(pipeline) if pipeline else None
+    return kind.head_for(**sizes) if hasattr(kind, "head_for") else dict(type="SegTokenHead")

@@ -226,3 +226,27 @@ def test_a_failing_sample_says_where_it_came_from() -> None:
     assert caught.value.__notes__ == [
         f"while making draw 3: sample {mixture.locate(3)[1]} of source 'broken'"
     ]
+
+
+def test_a_source_that_is_missing_is_named_and_gets_no_draws(caplog: pytest.LogCaptureFixture) -> None:
+    gone = dict(name="gone", weight=9, missing="no reader")
+    with caplog.at_level("WARNING"):
+        mixture = Mixture([gone, dict(name="here", dataset=Numbers(10), weight=3)])
+    assert "gone (weight 9): no reader" in caplog.text
+    assert mixture.missing == [{"name": "gone", "weight": 9, "why": "no reader"}]
+    assert [(row["name"], row["share"]) for row in mixture.counts()] == [("here", 1.0)]
+    assert draws(mixture, 0, 10) == {(0, i): 1 for i in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (dict(name="a", weight=-1, missing="no reader"), "weight must be a positive number"),
+        (dict(name="a", weight=1, missing=""), "why, in words"),
+        (dict(name="a", weight=1, missing="x", dataset=Numbers(1)), "has the keys name, weight and missing"),
+        (dict(name="a", weight=1, missing="x"), "all are missing"),
+    ],
+)
+def test_missing_sources_that_make_no_sense(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Mixture([spec])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refstream.engine.ablation import check, matched_gate, run_ablation, summarise, waves
+from refstream.engine.ablation import arm_waves, check, matched_gate, run_ablation, summarise, waves
 from refstream.registry import GATES
 from refstream.streaming.gates import GateSignals
 from refstream.testing import small_model
@@ -24,6 +24,7 @@ def plan(**changes: Any) -> dict[str, Any]:
     [
         (dict(speed=1), "unknown {'speed'}"),
         (dict(rows=[dict(name="one", arm="b")]), "names arm 'b'"),
+        (dict(arms=dict(a=dict(after="b"))), "never come first"),
         (dict(rows=[dict(name="one", arm="a", match="later")]), "no earlier row"),
         (dict(rows=[dict(name="one", arm="a"), dict(name="one", arm="a")]), "two rows"),
     ],
@@ -36,6 +37,11 @@ def test_plans_that_cannot_work(changes: dict[str, Any], complaint: str) -> None
 
 def test_rows_that_match_come_second() -> None:
     assert [[row["name"] for row in wave] for wave in waves(plan()["rows"])] == [["one"], ["two"]]
+
+
+def test_arms_that_come_after_others_wait() -> None:
+    arms = dict(last=dict(after="mid"), first={}, mid=dict(after="first"), other={})
+    assert [list(wave) for wave in arm_waves(arms)] == [["first", "other"], ["mid"], ["last"]]
 
 
 @pytest.mark.parametrize("calls", [6, 9, 24])

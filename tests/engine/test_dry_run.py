@@ -78,6 +78,18 @@ def test_missing_data_is_listed_and_no_error() -> None:
     assert text.count("data/none/mevis") >= 2
 
 
+def test_what_a_config_calls_missing_is_listed_with_its_weight() -> None:
+    stills = dict(name="stills", dataset=dict(type="MiniRVOSStills", length=5), weight=1)
+    gone = dict(name="videos", weight=2.5, missing="no reader for it")
+    loader = dict(batch_size=1, dataset=dict(type="Mixture", sources=[gone, stills]))
+    run = dry_run(config(train_dataloader=loader))
+    assert [row["name"] for row in run.mixture] == ["stills", "videos"]
+    assert run.iterations == 10  # two epochs of the five stills
+    text = shown(run)
+    assert "weight 2.5" in text
+    assert "no reader for it" in text
+
+
 def test_everything_is_shown() -> None:
     text = shown(dry_run(config(), processes=2))
     for part in ("StreamingRVOSLearner", "mllm.language_model (LoRA)", "86.6%", "2 processes", "20", "GB"):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import refstream
+from refstream.errors import UserError
 from refstream.models.random_init import random_model
 from refstream.structures import Frame
 from refstream.testing import small_model
@@ -118,6 +119,11 @@ def test_an_unknown_method_is_named(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"'Nowhere'.*StreamingRVOS"):
         refstream.load(copy).pipeline()
+
+
+def test_a_key_that_the_pipeline_does_not_take_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"StreamingRVOS takes no \['window'\]; its keys are .*'gate'"):
+        refstream.load(folder).pipeline(window=3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

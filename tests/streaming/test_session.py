@@ -57,6 +57,21 @@ class Buffering(Counting):
         return [StreamEvent(state.query.id, i, 0.0, text="late") for i in range(state.seen)]
 
 
+class Joint(Buffering):
+    """Answers all queries at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def finish(self, state: State) -> list[StreamEvent]:
+        return self.finish_all([state])
+
+    def finish_all(self, states: Sequence[State]) -> list[StreamEvent]:
+        self.batches.append(len(states))
+        return [event for state in states for event in Buffering.finish(self, state)]
+
+
 def frame(index: int, time_s: float | None = None) -> Frame:
     return Frame(index, index / 10 if time_s is None else time_s, np.zeros((4, 4, 3), np.uint8))
 
@@ -122,3 +137,15 @@ def test_an_error_inside_the_with_block_is_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="mine"):
         broken()
+
+
+def test_queries_that_end_together_are_finished_together() -> None:
+    pipeline = Joint()
+    session = StreamSession(pipeline)
+    session.open(["a", "b", "c"])
+    session.step(frame(0))
+    session.step(frame(1))
+    assert [(e.query_id, e.frame_index) for e in session.drop("1")] == [("1", 0), ("1", 1)]
+    assert [(e.query_id, e.frame_index) for e in session.close()] == [("0", 0), ("0", 1), ("2", 0), ("2", 1)]
+    assert pipeline.batches == [1, 2]
+    assert session.close() == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,12 +96,22 @@ def test_a_frame_that_fails_is_not_counted_and_its_stage_is_closed():
     assert timer.summary()["stage_calls"] == {"decode": 1}
 
 
-def test_late_events_count():
-    timer = StreamTimer()
-    with timer.frame():
-        pass
-    timer.count([event(True), event(False)])
-    assert timer.summary()["mllm_calls_per_frame"] == 0.5
+def test_masks_that_come_at_the_end():
+    """A pipeline that buffers: all frames are paid for at the end, and all have waited for it."""
+    clock = Clock()
+    timer = StreamTimer(clock=clock)
+    for _ in range(4):
+        with timer.frame():
+            clock.now += 0.01
+    with timer.ending() as late:
+        clock.now += 1.96
+        late += [replace(event(t == 0), frame_index=t, query_id=q) for q in "01" for t in range(4)]
+    summary = timer.summary()
+    assert summary["frames"] == 4
+    assert summary["fps"] == summary["fps_end_to_end"] == pytest.approx(2.0)
+    assert summary["latency_ms_p50"] == pytest.approx(1960.0)
+    assert summary["mllm_calls_per_frame"] == pytest.approx(2 / 8)
+    assert timer.latency.count == 4
 
 
 def test_synchronises_at_every_border_if_told_to(monkeypatch):

@@ -11,20 +11,21 @@ Source: StreamingRVOS (CVPR 2026) and its released code. One turn of the chat te
 without the spaces around special tokens. The release's variants are switches of :class:`PromptBuilder`: no
 newline after the context slot (its video training), no context slot (Sa2VA), several images in one prompt
 (Sa2VA's videos), expressions left as typed (its inference) instead of lower-cased without full stops (its
-training). What a user types is never read as a special token.
+training). Images may be labelled, and have fewer tokens each than the MLLM gives. What a user types is never
+read as a special token.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from refstream.models.mllm import tokens as T
+from refstream.models.mllm.chat_tokens import IGNORE, ChatTokens
 from refstream.models.mllm.templates import (
     ANSWER,
     ANSWERS,
@@ -45,6 +46,7 @@ _ANSWER_PATTERN = re.compile("(" + "|".join(re.escape(token) for token in T.ANSW
 __all__ = [
     "ANSWER",
     "ANSWERS",
+    "IGNORE",
     "QUESTION",
     "QUESTIONS",
     "REPROMPT",
@@ -53,47 +55,21 @@ __all__ = [
     "clean_expression",
 ]
 
-IGNORE = -100
-
 
 @dataclass(frozen=True)
-class ChatTokens:
-    """B tokenised dialogues, padded on the right.
+class _View:
+    """What stands before the first question: images of ``num_tiles`` tiles each, and the context slot."""
 
-    Attributes:
-        input_ids: (B, L) int64.
-        attention_mask: (B, L) bool, False on padding.
-        labels: (B, L) int64, the token itself where an answer is supervised (end token included), else -100.
-        image_positions: (B, L) bool, True where a vision token belongs.
-        context_positions: (B, K) int64 positions of the context slots; -1 where a row has none.
-        seg_positions: (B,) int64 position of ``[SEG]`` in the answer, -1 where there is none; (B, n) if any
-            row has several.
-        image_slots: Vision tokens expected per row, as plain numbers, so that checking them needs no device.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    image_positions: Tensor
-    context_positions: Tensor
-    seg_positions: Tensor
-    image_slots: tuple[int, ...] = ()
-
-    def to(self, device: torch.device | str) -> ChatTokens:
-        """The same dialogues on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()}
-        return replace(self, **moved)
+    num_tiles: int
+    num_images: int
+    with_context: bool
+    tile_tokens: int
+    label: str = ""
 
     @property
-    def batch_size(self) -> int:
-        """B."""
-        return int(self.input_ids.shape[0])
-
-    @property
-    def num_image_slots(self) -> int:
-        """Vision tokens expected in the whole batch."""
-        return sum(self.image_slots) if self.image_slots else int(self.image_positions.sum())
+    def slots(self) -> int:
+        """Vision tokens."""
+        return self.num_tiles * self.num_images * self.tile_tokens
 
 
 class PromptBuilder:
@@ -190,8 +166,11 @@ class PromptBuilder:
         answer: str | Sequence[str] | None = None,
         question: str | Sequence[str] | None = None,
         num_tiles: int | Sequence[int] = 1,
-        num_images: int = 1,
+        num_images: int | Sequence[int] = 1,
         with_answer: bool = True,
+        with_context: bool | None = None,
+        tile_tokens: int | None = None,
+        image_label: str = "",
     ) -> ChatTokens:
         """One referring question per expression, with its forced answer.
 
@@ -203,6 +182,9 @@ class PromptBuilder:
             num_tiles: Tiles per image, per row or for all; 0 leaves the image out.
             num_images: Images (each of ``num_tiles`` tiles) per row, one per line.
             with_answer: False stops where the assistant's turn begins, for free generation.
+            with_context: False leaves the context slot out; None as the builder has it.
+            tile_tokens: Vision tokens per tile where they were pooled; None takes the builder's.
+            image_label: Text before each image; ``{number}`` in it counts the images of a row from 1.
         """
         if isinstance(expressions, str):
             raise ValueError("expressions must be a list of strings, got one string; write [expression]")
@@ -210,14 +192,14 @@ class PromptBuilder:
         reprompts = _per_row(reprompt, size, "reprompt")
         answers = _per_row(self.answer if answer is None else answer, size, "answer")
         questions = _per_row(self.question if question is None else question, size, "question")
-        tiles = _per_row(num_tiles, size, "num_tiles")
+        views = self._views(size, num_tiles, num_images, with_context, tile_tokens, image_label)
         rows = []
         for i, expression in enumerate(expressions):
             text = _fill(questions[i], self.clean(expression))
             if reprompts[i]:
                 text = f"{text} {self.reprompt}"
             turns = [(text, answers[i] if with_answer else None)]
-            rows.append(self._dialogue(turns, tiles[i], num_images, self.with_context and tiles[i] > 0))
+            rows.append(self._dialogue(turns, views[i]))
         return self._batch(rows)
 
     def text(
@@ -225,33 +207,38 @@ class PromptBuilder:
         dialogues: Sequence[Sequence[tuple[str, str | None]]],
         *,
         num_tiles: int | Sequence[int] = 0,
-        num_images: int = 1,
+        num_images: int | Sequence[int] = 1,
         with_context: bool = False,
+        tile_tokens: int | None = None,
+        image_label: str = "",
     ) -> ChatTokens:
         """General dialogues: B lists of (question, answer) turns; an image, if any, stands in the first turn.
 
         A last answer of None leaves the assistant's turn open. Questions are taken as typed. Only rows with
-        an image have a context slot.
+        an image have a context slot. ``tile_tokens`` and ``image_label`` as of ``referring``.
         """
-        tiles = _per_row(num_tiles, len(dialogues), "num_tiles")
-        if with_context and not self.with_context:
+        views = self._views(len(dialogues), num_tiles, num_images, with_context, tile_tokens, image_label)
+        return self._batch([self._dialogue(*row) for row in zip(dialogues, views, strict=True)])
+
+    def _views(
+        self, size: int, num_tiles: Any, num_images: Any, context: bool | None, tokens: int | None, label: str
+    ) -> list[_View]:
+        """One view per row."""
+        if context and not self.with_context:
             raise ValueError("with_context=True needs a PromptBuilder that was built with with_context=True")
-        return self._batch(
-            [
-                self._dialogue(turns, n, num_images, with_context and n > 0)
-                for turns, n in zip(dialogues, tiles, strict=True)
-            ]
-        )
+        wanted = self.with_context if context is None else context
+        tile_tokens = self.num_image_tokens if tokens is None else tokens
+        tiles, images = _per_row(num_tiles, size, "num_tiles"), _per_row(num_images, size, "num_images")
+        return [_View(n, m, wanted and n > 0, tile_tokens, label) for n, m in zip(tiles, images, strict=True)]
 
     def _dialogue(
-        self, turns: Sequence[tuple[str, str | None]], num_tiles: int, num_images: int, with_context: bool
+        self, turns: Sequence[tuple[str, str | None]], view: _View
     ) -> tuple[list[int], list[int], int]:
         """(ids, labels, vision tokens) of one row."""
         if not turns:
             raise ValueError("a dialogue needs at least one (question, answer) turn")
         ids: list[int] = []
         labels: list[int] = []
-        slots = num_tiles * num_images * self.num_image_tokens
         template = CHAT_TEMPLATES[self.template]
         for number, (question, answer) in enumerate(turns):
             pieces: list[str | Special] = []
@@ -261,7 +248,7 @@ class PromptBuilder:
                 pieces += [*template.system, self.system, *template.end, template.separator]
             pieces += template.user
             if number == 0:
-                pieces += self._visual(num_tiles, num_images, with_context)
+                pieces += self._visual(view)
             asked = self._encode([*pieces, question, *template.assistant])
             ids += asked
             labels += [IGNORE] * len(asked)
@@ -272,20 +259,21 @@ class PromptBuilder:
             given = self._encode([*self._answer_pieces(answer), *template.end])
             ids += given
             labels += given
-        if ids.count(self.ids.image_context) != slots:
+        if ids.count(self.ids.image_context) != view.slots:
             raise AssertionError("text must never add vision slots")
-        return ids, labels, slots
+        return ids, labels, view.slots
 
-    def _visual(self, num_tiles: int, num_images: int, with_context: bool) -> list[str | Special]:
+    def _visual(self, view: _View) -> list[str | Special]:
         """What stands before the question of the first turn."""
         pieces: list[str | Special] = []
-        images = num_images if num_tiles > 0 else 0
+        images = view.num_images if view.num_tiles > 0 else 0
         for number in range(images):
             pieces += ["\n"] if number > 0 else []
+            pieces += [view.label.replace("{number}", str(number + 1))] if view.label else []
             pieces.append(Special(T.IMAGE_START))
-            pieces.append(Special(T.IMAGE_CONTEXT, num_tiles * self.num_image_tokens))
+            pieces.append(Special(T.IMAGE_CONTEXT, view.num_tiles * view.tile_tokens))
             pieces.append(Special(T.IMAGE_END))
-        if with_context:
+        if view.with_context:
             pieces.append(Special(T.CONTEXT_START))
             pieces.append(Special(T.TIME_CONTEXT, self.num_context))
             pieces.append(Special(T.CONTEXT_END))

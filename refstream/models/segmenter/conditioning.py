@@ -32,7 +32,12 @@ def memory_map(model: Sam2VideoModel, embedding: Tensor, mask: Tensor) -> Tensor
 
 
 def encode_memory(
-    model: Sam2VideoModel, embedding: Tensor, mask_logits: Tensor, object_score: Tensor, binarise: bool
+    model: Sam2VideoModel,
+    embedding: Tensor,
+    mask_logits: Tensor,
+    object_score: Tensor,
+    binarise: bool,
+    dtype: torch.dtype | None = torch.bfloat16,
 ) -> Tensor:
     """Turn a frame and its mask into a memory map.
 
@@ -41,9 +46,10 @@ def encode_memory(
         mask_logits: (N, h, w) float32 low-resolution logits.
         object_score: (N,) float32 visibility logits.
         binarise: Use the hard mask (frames with a prompt) instead of probabilities.
+        dtype: Of the result; None: that of the weights.
 
     Returns:
-        (N, C_mem, h16, w16) bfloat16.
+        (N, C_mem, h16, w16).
     """
     height, width = 16 * embedding.shape[2], 16 * embedding.shape[3]
     logits = F.interpolate(
@@ -56,7 +62,7 @@ def encode_memory(
     if absent_embedding is not None:
         absent = (object_score <= 0).to(memory.dtype)[:, None, None, None]
         memory = memory + absent * absent_embedding[:, :, None, None]
-    return memory.to(torch.bfloat16)
+    return memory if dtype is None else memory.to(dtype)
 
 
 def _map_tokens(

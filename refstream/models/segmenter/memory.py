@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class MemoryEntry:
     Attributes:
         frame_index: Which frame.
         pointer: (N, C) the object's token.
-        features: (N, C_mem, h16, w16) bfloat16, or None when only the pointer is kept.
+        features: (N, C_mem, h16, w16), or None when only the pointer is kept.
         is_conditioning: Whether the frame was prompted.
     """
 
@@ -63,11 +64,13 @@ class Memory(ABC):
         hard_prompted_masks: Whether conditioning frames are remembered by their hard mask instead of
             probabilities.
         stores: Whether the segmenter has to encode memories at all.
+        map_dtype: In which maps are kept; None: as they are computed.
     """
 
     blank_absent: bool = False
     hard_prompted_masks: bool = False
     stores: bool = True
+    map_dtype: torch.dtype | None = torch.bfloat16
 
     @property
     @abstractmethod
@@ -92,6 +95,12 @@ class Memory(ABC):
 
     def __len__(self) -> int:
         return len(self.entries())
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all maps and pointers that are kept."""
+        tensors = [t for entry in self.entries() for t in (entry.features, entry.pointer) if t is not None]
+        return sum(t.numel() * t.element_size() for t in tensors)
 
 
 @MEMORIES.register_module(name="none")
@@ -120,9 +129,27 @@ class NoMemory(Memory):
         return ()
 
 
+def closest(entries: dict[int, MemoryEntry], frame_index: int, limit: int | None) -> dict[int, MemoryEntry]:
+    """At most ``limit`` entries: the nearest before a frame, the nearest from it on, then by distance.
+
+    All of them, in their own order, if there are no more than that.
+    """
+    if limit is None or len(entries) <= limit:
+        return dict(entries)
+    before = [t for t in entries if t < frame_index]
+    after = [t for t in entries if t >= frame_index]
+    chosen = ([max(before)] if before else []) + ([min(after)] if after else [])
+    rest = [t for t in entries if t not in chosen]
+    chosen += sorted(rest, key=lambda t: abs(t - frame_index))
+    return {t: entries[t] for t in chosen[:limit]}
+
+
 @MEMORIES.register_module(name="sam2")
 class Sam2Memory(Memory):
     """SAM2's bank: conditioning frames, the most recent frames, and object pointers.
+
+    A policy that differs in which conditioning frames are attended to or kept overrides ``select`` or
+    ``forget``.
 
     Args:
         num_maps: Rows of the temporal table; ``num_maps - 1`` recent frames are attended to (7 in SAM2).
@@ -188,35 +215,31 @@ class Sam2Memory(Memory):
         index = entry.frame_index
         self._conditioning.pop(index, None)
         self._recent.pop(index, None)
-        if entry.is_conditioning:
-            self._conditioning[index] = entry
-            while len(self._conditioning) > self.max_stored_cond:
-                ordered = sorted(self._conditioning)
-                del self._conditioning[ordered[min(1, len(ordered) - 1)]]
-            return
-        self._recent[index] = entry
-        newest = max(self._recent)
+        (self._conditioning if entry.is_conditioning else self._recent)[index] = entry
+        self.forget()
+        self._forget_recent()
+
+    def forget(self) -> None:
+        """Bound the conditioning frames; called after every write."""
+        while len(self._conditioning) > self.max_stored_cond:
+            ordered = sorted(self._conditioning)
+            del self._conditioning[ordered[min(1, len(ordered) - 1)]]
+
+    def _forget_recent(self) -> None:
+        newest = max(self._recent, default=-1)
         for old in [t for t in self._recent if t <= newest - max(self.max_pointers, self.num_maps)]:
             del self._recent[old]
         for old, kept in self._recent.items():
             if old <= newest - self.num_maps and kept.features is not None:
-                self._recent[old] = MemoryEntry(old, kept.pointer, None, False)
+                self._recent[old] = replace(kept, features=None)
 
-    def _closest(self, frame_index: int) -> dict[int, MemoryEntry]:
-        """Conditioning frames to attend to: the nearest before, the nearest after, then by distance."""
-        limit = self.max_cond_frames
-        if limit is None or len(self._conditioning) <= limit:
-            return self._conditioning
-        before = [t for t in self._conditioning if t < frame_index]
-        after = [t for t in self._conditioning if t >= frame_index]
-        chosen = ([max(before)] if before else []) + ([min(after)] if after else [])
-        rest = [t for t in self._conditioning if t not in chosen]
-        chosen += sorted(rest, key=lambda t: abs(t - frame_index))
-        return {t: self._conditioning[t] for t in chosen[:limit]}
+    def select(self, frame_index: int) -> dict[int, MemoryEntry]:
+        """Conditioning frames that a frame attends to."""
+        return closest(self._conditioning, frame_index, self.max_cond_frames)
 
     def read(self, frame_index: int) -> MemoryRead | None:
         """Conditioning frames and the ``num_maps - 1`` frames before, with pointers of the past."""
-        selected = self._closest(frame_index)
+        selected = self.select(frame_index)
         unselected = {t: e for t, e in self._conditioning.items() if t not in selected}
 
         def past(distance: int) -> MemoryEntry | None:

@@ -50,11 +50,14 @@ def embed_masks(model: Sam2VideoModel, mask_logits: Tensor) -> Tensor:
     return layers(mask_logits.to(layers.conv1.weight))
 
 
-def sparse_tokens(model: Sam2VideoModel, prompt: SegPrompt | None, num_prompts: int) -> Tensor:
+def sparse_tokens(
+    model: Sam2VideoModel, prompt: SegPrompt | None, num_prompts: int, padded: bool = True
+) -> Tensor:
     """(N, K, C): box corners, points, one null point; then the embedding.
 
     Without points and box: two null points where there is an embedding or no prompt at all (the ``sam2``
     package while tracking, Sa2VA), none where there is a mask alone (the package's image predictor).
+    With ``padded=False`` an embedding gets no null points: it takes the place of all other tokens.
 
     Raises:
         ValueError: If a part has the wrong shape.
@@ -78,7 +81,8 @@ def sparse_tokens(model: Sam2VideoModel, prompt: SegPrompt | None, num_prompts: 
         )
     embedding = None if prompt is None else prompt.embedding
     mask_alone = prompt is not None and embedding is None and not tokens
-    tokens.append(null_points(model, num_prompts, 0 if mask_alone else 1 if tokens else 2))
+    bare = mask_alone or (embedding is not None and not padded)
+    tokens.append(null_points(model, num_prompts, 0 if bare else 1 if tokens else 2))
     if embedding is not None:
         if embedding.ndim != 3 or embedding.shape[2] != weight.shape[1]:
             raise ValueError(f"embeddings must be (N, K, {weight.shape[1]}), got {tuple(embedding.shape)}")

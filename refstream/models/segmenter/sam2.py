@@ -275,6 +275,7 @@ class Sam2Segmenter(nn.Module):
         multimask: bool = True,
         frame_index: int | None = None,
         is_conditioning: bool = False,
+        padded: bool = True,
     ) -> MaskPrediction:
         """Decode N prompts against B images: B must be N, or 1 (shared by all prompts).
 
@@ -285,6 +286,7 @@ class Sam2Segmenter(nn.Module):
             multimask: Choose the best of three masks; False: one mask, see ``run_heads``.
             frame_index: Position of this frame for the memory; by default after the newest remembered one.
             is_conditioning: The frame is prompted afresh: the memory is not read.
+            padded: Add null points to an embedding, see ``sparse_tokens``.
 
         Raises:
             ValueError: If numbers do not fit, or there is neither a prompt nor a memory.
@@ -309,7 +311,7 @@ class Sam2Segmenter(nn.Module):
             if prompt is None or prompt.mask_logits is None
             else embed_masks(self.model, prompt.mask_logits)
         )
-        sparse = sparse_tokens(self.model, prompt, num_prompts)
+        sparse = sparse_tokens(self.model, prompt, num_prompts, padded)
         return self._blank(self._predict(image, features.high_res, sparse, dense, multimask), memory)
 
     def _blank(self, prediction: MaskPrediction, memory: Memory | None) -> MaskPrediction:
@@ -386,7 +388,6 @@ class Sam2Segmenter(nn.Module):
         hard = mask_from_prompt
         if hard is None:
             hard = is_conditioning and memory.hard_prompted_masks
-        encoded = encode_memory(
-            self.model, features.embedding, prediction.mask_logits, prediction.object_score, hard
-        )
+        logits, score = prediction.mask_logits, prediction.object_score
+        encoded = encode_memory(self.model, features.embedding, logits, score, hard, memory.map_dtype)
         memory.write(MemoryEntry(frame_index, prediction.object_pointer, encoded, is_conditioning))

@@ -69,6 +69,32 @@ def test_switches(tokenizer: PreTrainedTokenizerFast) -> None:
     assert phi3 == f"<|user|>\n{image}\n{question}<|end|>\n<|assistant|>\nSure, [SEG].<|end|>"
 
 
+def test_frames_of_a_clip(prompts: PromptBuilder) -> None:
+    """Pooled to fewer tokens, labelled, as many as a row has; with or without the context slot."""
+
+    def frames(*numbers: int) -> str:
+        return "\n".join(f"Frame{i}: <img><IMG_CONTEXT></img>" for i in numbers)
+
+    keys = dict(num_images=[2, 1], tile_tokens=1, image_label="Frame{number}: ")
+    chat = prompts.referring(["circle", "left of it"], with_context=False, **keys)
+    start, question = "<|im_start|>user\n", "\nPlease segment circle in this image."
+    assert (
+        text_of(prompts, chat.input_ids[0][chat.attention_mask[0]])
+        == f"{start}{frames(1, 2)}{question}{TAIL}"
+    )
+    assert chat.image_slots == (2, 1)
+    assert chat.image_positions.sum(1).tolist() == [2, 1]
+    assert (chat.context_positions == -1).all()
+    again = prompts.referring(["circle"], num_images=2, tile_tokens=1, image_label="Frame{number}: ")
+    assert text_of(prompts, again.input_ids[0]) == f"{start}{frames(1, 2)}{CONTEXT}{question}{TAIL}"
+    said = prompts.text([[("What is it?", "A dog.")], [("And this?", "A cat.")]], num_tiles=[1, 0], **keys)
+    assert said.image_slots == (2, 0)
+    assert text_of(prompts, said.input_ids[0]).startswith(f"{start}{frames(1, 2)}\nWhat is it?")
+    bare = PromptBuilder(prompts.tokenizer, num_image_tokens=3, with_context=False)
+    with pytest.raises(ValueError, match="built with with_context=True"):
+        bare.referring(["circle"], with_context=True)
+
+
 def test_batches_are_padded_on_the_right(prompts: PromptBuilder) -> None:
     chat = prompts.referring(["circle", "the red circle left of it"], reprompt=[True, False])
     alone = prompts.referring(["circle"], reprompt=True)

@@ -160,3 +160,36 @@ def test_another_policy_is_one_class() -> None:
         assert len(memory) == 1
     finally:
         MEMORIES.module_dict.pop("last_frame")
+
+
+def test_size_in_bytes() -> None:
+    memory = Sam2Memory()
+    assert memory.num_bytes == 0
+    memory.write(entry(0, conditioning=True))
+    assert memory.num_bytes == 4 * 4 + 2 * 3 * 3 * 4
+    memory.write(MemoryEntry(1, torch.zeros(1, 4, dtype=torch.bfloat16), None, False))
+    assert memory.num_bytes == 4 * 4 + 2 * 3 * 3 * 4 + 4 * 2
+
+
+def test_another_choice_of_conditioning_frames() -> None:
+    """A policy overrides ``select`` and ``forget``: what it does not choose is an ordinary frame."""
+
+    class Newest(Sam2Memory):
+        """The newest conditioning frame only; the two newest are kept."""
+
+        def select(self, frame_index: int) -> dict[int, MemoryEntry]:
+            newest = max(self._conditioning)
+            return {newest: self._conditioning[newest]}
+
+        def forget(self) -> None:
+            for old in sorted(self._conditioning)[:-2]:
+                del self._conditioning[old]
+
+    memory = Newest()
+    for t in (0, 2, 4):
+        memory.write(entry(t, conditioning=True))
+    memory.write(entry(5))
+    read = memory.read(6)
+    assert read is not None
+    assert [(e.frame_index, row) for e, row in read.maps] == [(4, -1), (2, 3), (5, 0)]
+    assert [(e.frame_index, d) for e, d in read.pointers] == [(4, 2), (5, 1), (2, 4)]

@@ -111,6 +111,35 @@ def test_every_kind_matters(segmenter: Sam2Segmenter, features: ImageFeatures, a
     assert (alone.candidate_logits - both.candidate_logits).abs().max() > 1e-3
 
 
+def test_an_embedding_alone_is_all_that_the_decoder_gets(
+    segmenter: Sam2Segmenter, features: ImageFeatures
+) -> None:
+    """``padded=False``: the same as the heads on the bare vectors; with null points it is another prompt."""
+    prompt = prompts("e")
+    image = features.embedding + segmenter.model.no_memory_embedding.reshape(1, -1, 1, 1)
+    assert prompt.embedding is not None
+    masks, iou, _, _ = segmenter.run_heads(image, features.high_res, prompt.embedding, None, True)
+    bare = segmenter.decode(features, prompt, padded=False)
+    torch.testing.assert_close(bare.candidate_logits, masks)
+    torch.testing.assert_close(bare.candidate_iou, iou)
+    assert (bare.candidate_logits - segmenter.decode(features, prompt).candidate_logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("kept", "dtype"), [(torch.bfloat16, torch.bfloat16), (None, torch.float32)])
+def test_a_policy_says_in_which_dtype_maps_are_kept(
+    segmenter: Sam2Segmenter, features: ImageFeatures, kept: torch.dtype | None, dtype: torch.dtype
+) -> None:
+    memory = segmenter.new_memory()
+    assert memory.map_dtype == torch.bfloat16
+    memory.map_dtype = kept
+    prediction = segmenter.decode(features[0], prompts("e", 1))
+    segmenter.remember(features[0], prediction, memory, frame_index=0, is_conditioning=True)
+    (entry,) = memory.entries()
+    assert entry.features is not None
+    assert entry.features.dtype == dtype
+    assert segmenter.decode(features[0], None, memory=memory).mask_logits.isfinite().all()
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_gradient_reaches_the_embedding(
     segmenter: Sam2Segmenter, features: ImageFeatures, training: bool
