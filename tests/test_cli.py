@@ -291,10 +291,13 @@ def test_every_command_has_help(name, capsys):
 @pytest.mark.parametrize(
     "words", [["segment"], ["fly"], ["segment", "--max-frames", "0"], ["bench", "stream", "--size", "big"]]
 )
-def test_usage_errors_have_code_2(words):
+def test_usage_errors_have_code_2_and_one_line(words, capsys):
     with pytest.raises(SystemExit) as caught:
         build_parser().parse_args(words)
     assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("refstream")
+    assert line.endswith("--help")
 
 
 # ---------------------------------------------------------------- parts

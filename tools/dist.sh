@@ -61,5 +61,5 @@ if [ -z "$python" ]; then
     [ -x "$python" ] || python=python3
 fi
 export PYTHONPATH="$tools/..${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m torch.distributed.run --nnodes="$nnodes" --nproc_per_node="$num_gpus" "${meeting[@]}" \
+exec "$python" "$tools/launch.py" --nnodes="$nnodes" --nproc_per_node="$num_gpus" "${meeting[@]}" \
     --max_restarts="$restarts" "$script" "$config" --launcher pytorch "${rest[@]}"

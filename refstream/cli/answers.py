@@ -8,14 +8,14 @@ import io
 from pathlib import Path
 from typing import Any
 
-from refstream.cli.console import OUT, note, progress_bar
+from refstream.cli.console import note, progress_bar
 from refstream.cli.options import device_of, dtype_of, load_model
+from refstream.cli.tables import show, show_published
 from refstream.errors import UserError
 from refstream.evaluation.folder import ITEMS, RANKS, RESULT, clear
 from refstream.evaluation.identity import model_key
 from refstream.evaluation.ledger import FolderLedger
 from refstream.evaluation.provenance import provenance
-from refstream.evaluation.published import published_table
 from refstream.evaluation.qa import (
     QA_BENCHMARKS,
     FrameSampling,
@@ -86,6 +86,12 @@ def evaluate(args: argparse.Namespace) -> int:
     problems: dict[str, str] = {}
     for rank in sorted(everyone):
         problems |= (ranks.read(rank) or {}).get("problems", {})
+    if len(problems) == len(benchmark.questions):
+        name, problem = next(iter(problems.items()))
+        raise UserError(
+            f"none of the {len(problems)} questions of {benchmark.name} could be asked, such as {name}: "
+            f"{problem}; docs/benchmarks_qa.md says where the videos belong"
+        )
     for name, problem in list(problems.items())[:NUM_LISTED]:
         note(f"{name}: {problem}", quiet=quiet)
     if len(problems) > NUM_LISTED:
@@ -148,10 +154,9 @@ def _report(args: argparse.Namespace, result: QAResult, subject: str, out: Path)
     writer.writerows(lines)
     atomic_write_text(out / ITEMS, text.getvalue())
     if not args.quiet:
-        OUT.print(result.table())
+        show(result.table())
         if args.published:
-            table = published_table(args.benchmark)
-            OUT.print("no published figures are known" if table is None else table)
+            show_published(args.benchmark)
         if result.missing:
             note(result.missing_note())
         note(f"all of it is in {out}")

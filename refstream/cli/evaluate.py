@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from refstream.cli import answers
-from refstream.cli.console import OUT, Advance, note, progress_bar
+from refstream.cli.console import Advance, note, progress_bar
 from refstream.cli.options import device_of, dtype_of, gate_of, load_model
+from refstream.cli.tables import show, show_published
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import MaskBenchmark
 from refstream.evaluation.benchmarks import open_benchmark
@@ -21,7 +22,6 @@ from refstream.evaluation.evaluate import MODEL, Evaluation
 from refstream.evaluation.folder import CURVE, RANKS, REPORT, SPEED, clear, write_results
 from refstream.evaluation.identity import model_key
 from refstream.evaluation.protocols.base import EvalProtocol
-from refstream.evaluation.published import published_table
 from refstream.evaluation.qa import QA_BENCHMARKS
 from refstream.evaluation.run import PER_STREAM
 from refstream.evaluation.score import usual_jobs
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     shard = current_shard(args.launcher)
     quiet = args.quiet or shard.rank > 0
     benchmark, protocol = open_asked(args)
-    hidden = is_hidden(benchmark)
+    hidden = benchmark.hidden
     asked = [f"--{name}" for name in ("floors", "curve", "publish") if getattr(args, name)]
     if hidden and asked:
         raise UserError(
@@ -85,10 +85,9 @@ def run(args: argparse.Namespace) -> int:
             if args.publish is not None:
                 result.save(args.publish)
     if not quiet:
-        OUT.print(result.table())
+        show(result.table(), result.table(by_metric=True))
         if args.published:
-            table = published_table(benchmark.name, benchmark.split)
-            OUT.print("no published figures are known for this split" if table is None else table)
+            show_published(benchmark.name, benchmark.split)
         note(f"all of it is in {out}; open {out / REPORT}", quiet=quiet)
     return 0
 
@@ -144,14 +143,6 @@ def _curve(
         )
     curve.save(out / CURVE)
     return curve
-
-
-def is_hidden(benchmark: MaskBenchmark) -> bool:
-    """Whether the truth is not public: no expression of the first video that has expressions has any."""
-    first = next((video for video in benchmark.videos if video.expressions), None)
-    if first is None:
-        raise UserError(f"no video of {benchmark.name} {benchmark.split} has an expression")
-    return all(benchmark.truth(first, expression) is None for expression in first.expressions)
 
 
 class Steps:

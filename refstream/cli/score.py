@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from refstream.cli import answers
-from refstream.cli.console import OUT, note
+from refstream.cli.console import note
 from refstream.cli.evaluate import Steps
+from refstream.cli.tables import show, show_published
 from refstream.errors import UserError
 from refstream.evaluation.benchmarks import open_benchmark
 from refstream.evaluation.folder import RANKS, REPORT, clear, write_results
-from refstream.evaluation.published import published_table
 from refstream.evaluation.qa import QA_BENCHMARKS
 from refstream.evaluation.saved import score_saved
 from refstream.evaluation.score import usual_jobs
@@ -55,10 +55,9 @@ def run(args: argparse.Namespace) -> int:
         note(f"expected {scored.inventory.expected}; found {scored.inventory.found}")
         for line in scored.inventory.lines():
             note(line)
-        OUT.print(scored.result.table())
+        show(scored.result.table(), scored.result.table(by_metric=True))
         if args.published:
-            table = published_table(benchmark.name, benchmark.split)
-            OUT.print("no published figures are known for this split" if table is None else table)
+            show_published(benchmark.name, benchmark.split)
         note(f"all of it is in {out}; open {out / REPORT}")
     return 0
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from refstream.errors import UserError
+
 
 @dataclass(frozen=True)
 class EvalExpression:
@@ -120,12 +122,18 @@ class MaskBenchmark(ABC):
         return ()
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Tells two data sets apart: SHA-256 over names, expressions and the contents of ``files``."""
+    def asked(self) -> str:
+        """Tells apart what a model is asked: SHA-256 over settings, names of frames, and expressions."""
         digest = hashlib.sha256(repr((self.name, self.split, sorted(self.settings.items()))).encode())
         for video in self.videos:
             digest.update(repr((video.id, video.frames, video.scored)).encode())
             digest.update(repr([(e.id, e.text) for e in video.expressions]).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells two data sets apart: SHA-256 over what is ``asked`` and the contents of ``files``."""
+        digest = hashlib.sha256(self.asked.encode())
         for path in self.files():
             digest.update(repr((path.name, path.stat().st_size)).encode())
             with open(path, "rb") as file:
@@ -136,6 +144,18 @@ class MaskBenchmark(ABC):
     def num_expressions(self) -> int:
         """Over all videos."""
         return sum(len(video.expressions) for video in self.videos)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the truth is not public: no expression of the first video that has expressions has any.
+
+        Raises:
+            UserError: If there are no expressions, or the truth of these is missing or does not fit.
+        """
+        first = next((video for video in self.videos if video.expressions), None)
+        if first is None:
+            raise UserError(f"no video of {self.name} {self.split} has an expression")
+        return all(self.truth(first, expression) is None for expression in first.expressions)
 
     def subset(self, video_ids: Iterable[str]) -> MaskBenchmark:
         """The same benchmark with some of its videos only, in the same order."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refstream.data.names import near
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import MaskBenchmark
 from refstream.evaluation.evaluate import Evaluation, Progress
@@ -20,6 +21,7 @@ from refstream.evaluation.protocols.pictures import Pictures
 from refstream.evaluation.protocols.revos import ReVOS
 from refstream.evaluation.protocols.sentences import Sentences
 from refstream.evaluation.protocols.stability import TemporalStability
+from refstream.evaluation.qa import QA_BENCHMARKS
 from refstream.evaluation.readers.a2d import A2DBenchmark
 from refstream.evaluation.readers.jhmdb import JHMDBBenchmark
 from refstream.evaluation.readers.mevis import MeViSBenchmark
@@ -133,7 +135,12 @@ BENCHMARKS: dict[str, Entry] = {
 def entry_of(name: str) -> Entry:
     """A row of the table. Raises UserError if there is none of that name."""
     if name not in BENCHMARKS:
-        raise UserError(f"unknown benchmark {name!r}; available: {', '.join(sorted(BENCHMARKS))}")
+        if name in QA_BENCHMARKS:
+            raise UserError(f"{name} is answered in words, it has no masks; see docs/benchmarks_qa.md")
+        known = sorted({*BENCHMARKS, *QA_BENCHMARKS})
+        guess = near(name, known)
+        hint = f"did you mean {guess}?" if guess else f"available: {', '.join(known)}"
+        raise UserError(f"unknown benchmark {name!r}; {hint}")
     return BENCHMARKS[name]
 
 

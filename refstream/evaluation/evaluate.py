@@ -33,14 +33,15 @@ from refstream.models.protocols import Segmenter, StreamPipeline
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and the numbers of steps done and in all."""
-MODEL = "model"
+MODEL, SHUFFLED, SCORES = "model", "shuffled", "scores"
 
 
 class Evaluation:
     """One evaluation, in memory or in a folder where it can be resumed.
 
     In the folder: ``model/run`` (masks, by expression), ``model/costs`` (speed, by stream) and
-    ``model/scores_PROTOCOL`` (by video), and the same for each floor.
+    ``model/scores_PROTOCOL-TRUTH`` (by video), and the same for each floor. Masks do not depend on the truth:
+    where that was mended they are kept, and scored anew.
 
     Args:
         pipeline: A method's pipeline, of ``model.pipeline()``.
@@ -78,7 +79,17 @@ class Evaluation:
             raise UserError(f"benchmark {benchmark.name!r} {benchmark.split!r} has no videos to run on")
         self.pipeline, self.benchmark, self.protocol = pipeline, benchmark, protocol
         self.folder, self.per_stream, self.shard = folder, per_stream, shard
-        self.key = {**(key or {}), "data": benchmark.fingerprint, "per_stream": per_stream}
+        self.key = {
+            **(key or {}),
+            "per_stream": per_stream,
+            "benchmark": f"{benchmark.name} {benchmark.split}",
+            "data": benchmark.asked,
+            "settings": {  # in ``data`` too; here so that a difference can be told in words
+                "videos": len(benchmark.videos),
+                "expressions": benchmark.num_expressions,
+                **benchmark.settings,
+            },
+        }
         self._progress, self._jobs, self._item_timeout = progress, jobs, item_timeout
         self._ledgers: dict[tuple[str, str], Ledger] = {}
 
@@ -114,7 +125,7 @@ class Evaluation:
         Predictions that hold a model cannot go to other processes and want 0 ``jobs``.
         """
         protocol = self.protocol if protocol is None else protocol
-        kind = "_".join(["scores", protocol.name, *([protocol.compat] if protocol.compat else [])])
+        kind = "_".join([SCORES, protocol.name, *([protocol.compat] if protocol.compat else [])])
         ledger = self._ledger(name, kind, protocol=protocol.name, compat=protocol.compat)
         score(
             self.benchmark,
@@ -147,8 +158,8 @@ class Evaluation:
         if len(taken) == self.benchmark.num_expressions:
             sources: list[Predictions] = [model]
             if strangers.videos:
-                sources.append(self.run("shuffled", strangers))
-            runs["shuffled"] = Exchanged(sources, taken)
+                sources.append(self.run(SHUFFLED, strangers))
+            runs[SHUFFLED] = Exchanged(sources, taken)
         else:
             log.warning("no floor 'shuffled': one video, and nothing in it means another target")
         neutral_run = self.run("empty", neutral(self.benchmark))
@@ -202,6 +213,9 @@ class Evaluation:
         )
 
     def _ledger(self, name: str, kind: str, **key: Any) -> Ledger:
+        if kind.startswith(SCORES) or name == SHUFFLED:  # depend on the truth
+            truth = self.benchmark.fingerprint
+            kind, key = f"{kind}-{truth[:8]}", {**key, "truth": truth}
         if (name, kind) not in self._ledgers:
             if self.folder is None:
                 self._ledgers[name, kind] = MemoryLedger()

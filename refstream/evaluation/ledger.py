@@ -12,18 +12,20 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from refstream.errors import UserError
-from refstream.files import atomic_write_text, write_json
+from refstream.files import atomic_write_text, output_error, write_json
 
 END = b"}\n"  # of every record
 log = logging.getLogger(__name__)
 MAX_NAME = 180  # file systems allow 255 bytes; the writer adds some of its own
+MAX_LISTED = 4  # of what differs between two runs
 Record = dict[str, Any]
 
 
@@ -79,19 +81,22 @@ class FolderLedger:
         if must_exist:
             if not path.is_file():
                 raise UserError(f"{self.folder} is no folder of a run: it has no key.json")
-            self.key: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self.key: dict[str, Any] = _read_key(path)
             return
         self.key = json.loads(json.dumps(dict(key or {}), sort_keys=True))
-        (self.folder / "items").mkdir(parents=True, exist_ok=True)
+        try:
+            (self.folder / "items").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(self.folder, error) from error
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = _read_key(path)
             if found != self.key:
-                differing = sorted(k for k in found | self.key if found.get(k) != self.key.get(k))
-                was = {k: found.get(k) for k in differing}
-                now = {k: self.key.get(k) for k in differing}
+                listed = list(_differences(found, self.key))
+                more = f"; and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+                differences = "; ".join(listed[:MAX_LISTED]) + more
                 raise UserError(
-                    f"{self.folder} holds results of another run: {_short(was)} then, {_short(now)} now; "
-                    "choose another --out, or begin anew with --fresh"
+                    f"{self.folder} holds results of another run: {differences}; choose another --out, or "
+                    "begin anew with --fresh"
                 )
             self._drop_torn()
         else:
@@ -137,5 +142,26 @@ class FolderLedger:
         return unquote(stem)
 
 
-def _short(content: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {str(value)[:60]}" for key, value in content.items())
+def _read_key(path: Path) -> dict[str, Any]:
+    try:
+        key = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); choose another --out, or begin anew with --fresh"
+        ) from error
+    return key if isinstance(key, dict) else {}
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two keys, in words."""
+    for name in sorted(was.keys() | now.keys()):
+        before, after = was.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after)
+        elif before != after:
+            yield f"{name} = {_short(before)} then, {_short(after)} now"
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return f"contents {text[:8]}" if re.fullmatch("[0-9a-f]{64}", text) else text[:60]

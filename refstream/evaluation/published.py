@@ -71,33 +71,56 @@ def published(benchmark: str, split: str | None = None, protocol: str | None = N
     ]
 
 
-def published_table(benchmark: str, split: str | None = None, protocol: str | None = None) -> Table | None:
-    """A table for ``rich`` whose every row is marked "published"; None if nothing is known."""
+def published_tables(
+    benchmark: str, split: str | None = None, protocol: str | None = None
+) -> tuple[Table, Table] | None:
+    """Two tables for ``rich`` whose every row is marked "published": one with a column per metric, and a
+    narrow one with all figures of a row in one cell. None if nothing is known."""
     rows = published(benchmark, split, protocol)
     if not rows:
         return None
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.values))
+    wide, narrow = _empty(benchmark, split, rows), _empty(benchmark, split, rows)
+    for metric in metrics:
+        wide.add_column(metric, justify="right", no_wrap=True)
+    narrow.add_column("figures")
+    for row, name in zip(rows, _names(rows), strict=True):
+        mark = " ?" if row.doubtful else ""
+        texts = {metric: f"{value:.1f}{mark}" for metric, value in row.values.items()}
+        wide.add_row("published", name, row.protocol, *(texts.get(metric, "-") for metric in metrics))
+        figures = ", ".join(f"{metric} {text}" for metric, text in texts.items())
+        narrow.add_row("published", name, row.protocol, figures)
+    return wide, narrow
+
+
+def _empty(benchmark: str, split: str | None, rows: list[PublishedRow]) -> Table:
+    """The head and the foot."""
+    doubt = "? marks figures whose split, protocol or metric the source leaves in doubt."
+    sources = (f"({number}) {source}" for number, source in enumerate(_sources(rows), start=1))
     table = Table(
         title=f"PUBLISHED, not measured here: {benchmark} {split or ''}".rstrip(),
-        caption="? marks figures whose split, protocol or metric the source leaves in doubt.\n"
-        + _sources(rows),
+        caption="\n".join([doubt, *sources]),
         caption_justify="left",
         style="dim",
     )
     for name in ("", "method", "protocol"):
         table.add_column(name)
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-    for row in rows:
-        values = (row.values.get(metric) for metric in metrics)
-        mark = " ?" if row.doubtful else ""
-        cells = ("-" if value is None else f"{value:.1f}{mark}" for value in values)
-        table.add_row("published", row.method, row.protocol, *cells)
     return table
 
 
-def _sources(rows: list[PublishedRow]) -> str:
-    by_source: dict[str, list[str]] = {}
+def _names(rows: list[PublishedRow]) -> list[str]:
+    """The methods, with the backbone where one occurs with several, and the number of the source."""
+    backbones: dict[str, set[str]] = {}
     for row in rows:
-        by_source.setdefault(row.source, []).append(row.method)
-    return "\n".join(f"{', '.join(methods)}: {source}" for source, methods in by_source.items())
+        backbones.setdefault(row.method, set()).add(row.backbone)
+    sources = _sources(rows)
+    names = []
+    for row in rows:
+        several = len(backbones[row.method]) > 1 and row.backbone
+        backbone = f", {row.backbone}" if several else ""
+        names.append(f"{row.method}{backbone} ({sources.index(row.source) + 1})")
+    return names
+
+
+def _sources(rows: list[PublishedRow]) -> list[str]:
+    return list(dict.fromkeys(row.source for row in rows))

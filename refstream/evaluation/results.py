@@ -190,19 +190,24 @@ class EvalResult:
         atomic_write_text(path, text.getvalue())
         return Path(path)
 
-    def table(self) -> Table:
-        """A table for ``rich``: one row per run."""
+    def table(self, *, by_metric: bool = False) -> Table:
+        """A table for ``rich``: one row per run; ``by_metric``: one column per run, which is narrower."""
         of = f"{self.benchmark} {self.split}, {self.protocol}" + (f" ({self.compat})" if self.compat else "")
         counts = ", ".join(f"{count} {what}" for what, count in self.expected.items())
         table = Table(title=f"{of}: {self.subject or 'the model'} on {counts}", caption=self._caption())
         rows = self.rows()
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        table.add_column(columns[0])
-        for column in columns[1:]:
-            table.add_column(column, justify="right")
+        lines = [columns]
         for row in rows:
             cells = (row.get(column) for column in columns[1:])
-            table.add_row(str(row["run"]), *("-" if cell is None else f"{cell:.1f}" for cell in cells))
+            lines.append([str(row["run"]), *("-" if cell is None else f"{cell:.1f}" for cell in cells)])
+        if by_metric:
+            lines = [["metric", *lines[0][1:]], *lines[1:]]
+            lines = [list(line) for line in zip(*lines, strict=True)]
+        for number, name in enumerate(lines[0]):
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for line in lines[1:]:
+            table.add_row(*line)
         return table
 
     def _caption(self) -> str:

@@ -6,6 +6,7 @@ in a ledger, so a run that was killed goes on where it stopped.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ PER_STREAM = 8
 NO_WORDS = "the object"
 """Stands for an expression without words, which a session refuses and some benchmarks have."""
 Progress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -182,6 +184,9 @@ def run_model(
     Raises:
         FailedItems: If frames of some videos cannot be read, once all others are in the ledgers.
     """
+    silent = [item_name(v, e) for v in benchmark.videos for e in v.expressions if not e.text.strip()]
+    if silent:
+        log.warning("%d expressions have no words, such as %s; %r is asked", len(silent), silent[0], NO_WORDS)
     jobs = shard.take(plan(benchmark, per_stream), lambda job: job.cost)
     done, timed = masks.done(), costs.done()
     failures = []
@@ -289,6 +294,12 @@ class RunPredictions:
         record = self.ledger.read(item_name(video, expression))
         if record is None:
             return None
+        lacking = {"size", "frames", "text", "masks", "confidence"} - record.keys()
+        if lacking:
+            raise UserError(
+                f"the run's record of {item_name(video, expression)} lacks {', '.join(sorted(lacking))}; delete "
+                "its file in items/, then the same command makes it again"
+            )
         if tuple(record["size"]) != tuple(size) or tuple(record["frames"]) != video.scored_frames:
             raise UserError(
                 f"the run's record of {item_name(video, expression)} has {len(record['frames'])} frames of "

@@ -65,13 +65,18 @@ def score_saved(
         progress: Called with the numbers of videos done and in all.
 
     Raises:
-        UserError: If predictions are missing and may not be, nothing fits the benchmark, or something does
-            not fit; if ``folder`` holds scores of something else.
+        UserError: If the truth is not public; if predictions are missing and may not be, nothing fits the
+            benchmark, or something does not fit; if ``folder`` holds scores of something else.
     """
     if missing not in (REFUSE, SCORE):
         raise UserError(f"missing is {REFUSE} or {SCORE}, got {missing!r}")
     if folder is None and shard.world > 1:
         raise UserError("several processes can only share scores that lie in a folder")
+    if benchmark.hidden:
+        raise UserError(
+            f"the truth of {benchmark.name} {benchmark.split} is not public, so nothing can be scored here; "
+            "`refstream submit` writes what the server takes, --split names another split"
+        )
     predictions = open_predictions(path, benchmark)
     held = inventory(predictions, benchmark)
     if not held.found.expressions:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,18 @@ def test_missing_answers_are_refused_unless_told(ovo: Path, tmp_path: Path, caps
     assert not (tmp_path / "out").exists()
     assert run(*words, "--missing", "score") == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text())["missing"] == ["8"]
+
+
+def test_an_evaluation_that_could_ask_nothing_is_an_error(ovo, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    monkeypatch.setattr("refstream.cli.answers.load_model", lambda *_: SimpleNamespace(mllm=None))
+    words = ("eval", tmp_path / "model", "--benchmark", "ovo", "--data", ovo, "--out", tmp_path / "out")
+    assert run(*words, "--device", "cpu") == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "none of the 2 questions of ovo could be asked, such as 7: " in error
+    assert "a.mp4: no such file" in error
+    assert not (tmp_path / "out" / "result.json").exists()
 
 
 @pytest.mark.parametrize("option", ["--split", "--compat"])

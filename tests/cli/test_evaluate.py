@@ -82,10 +82,14 @@ def test_another_model_or_gate_is_not_taken_over(model, tmp_path, refused):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("items/*.json")}
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert "holds results of another run: pipeline = {}" in refused(*words, "--gate", "always")
-    assert "holds results of another run: data" in refused(*words, "--seed", "1")
+    assert "another run: gate = none then, {'type': 'EveryFrameGate'} now" in refused(
+        *words, "--gate", "always"
+    )
+    said = refused(*words, "--seed", "1")
+    assert "another run: data = contents " in said
+    assert "seed = 0 then, 1 now; choose another --out" in said
     (model / "config.json").write_text('{"other": 1}')
-    assert "holds results of another run: model" in refused(*words)
+    assert "holds results of another run: model = contents" in refused(*words)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert main([*words, "--fresh"]) == 0
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"

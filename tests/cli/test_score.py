@@ -104,6 +104,8 @@ def test_submit_writes_checks_and_refuses(tree, tmp_path, monkeypatch, capsys):
         (["submit", "a", "--benchmark", "minirvos", "--out", "x.tar"], "ends in .zip"),
         (["score", "none", "--benchmark", "minirvos"], "no predictions at none"),
         (["score", "none", "--benchmark", "x"], "unknown benchmark"),
+        (["score", "none", "--benchmark", "MeViS"], "did you mean mevis?"),
+        (["submit", "none", "--benchmark", "ovo"], "ovo is answered in words"),
         (["score", "none", "--benchmark", "minirvos", "--out", "x.json"], "is to be a folder"),
     ],
 )
@@ -111,6 +113,18 @@ def test_what_makes_no_sense_is_refused(words, message, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert message in lines(capsys)
+
+
+def test_a_split_without_public_truth_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["data", "minirvos", "--layout", "mevis", "--out", "mevis", "--clips", "2", "--frames", "2"]
+    assert main([*words, "--size", "32", "--layout-split", "valid", "--quiet"]) == 0
+    (tmp_path / "results.json").write_text("{}")
+    words = ["score", "results.json", "--benchmark", "mevis", "--split", "valid", "--data", "mevis"]
+    assert main(words) == 2
+    said = lines(capsys)
+    assert said.count("the truth of mevis valid is not public, so nothing can be scored") == 1
+    assert "refstream submit" in said
 
 
 def test_names_of_predictions(tmp_path):

@@ -112,8 +112,26 @@ def test_a_folder_is_resumed_and_refused_for_another_model(two_squares, colour_p
     first = evaluate(model="a")
     colour_pipeline.answer = None  # nothing may be computed again
     assert evaluate(model="a").to_dict() == first.to_dict()
-    with pytest.raises(UserError, match="holds results of another run: model = a then, model = b now"):
+    with pytest.raises(UserError, match="holds results of another run: model = a then, b now"):
         evaluate(model="b")
+
+
+def test_masks_outlive_a_truth_that_was_mended(two_squares, colour_pipeline, tmp_path):
+    class Mended(Altered):
+        def truth(self, video, expression):
+            return ~super().truth(video, expression)
+
+        def files(self):
+            return (tmp_path / "truth.json",)
+
+    (tmp_path / "truth.json").write_text("{}")
+    first = Evaluation(colour_pipeline, two_squares, Families(), folder=tmp_path / "out").result("colours")
+    colour_pipeline.answer = None  # nothing may be run again
+    mended = Mended(two_squares, two_squares.videos)
+    second = Evaluation(colour_pipeline, mended, Families(), folder=tmp_path / "out").result("colours")
+    assert second.value("J") < first.value("J")
+    again = Evaluation(colour_pipeline, two_squares, Families(), folder=tmp_path / "out").result("colours")
+    assert again.to_dict() == first.to_dict()
 
 
 def test_several_processes_need_a_folder(two_squares, colour_pipeline):

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from refstream.evaluation.benchmarks import BENCHMARKS
-from refstream.evaluation.published import DATA, all_published, published, published_table
+from refstream.evaluation.published import DATA, all_published, published, published_tables
 
 PROTOCOLS = {
     "ref_davis17": {"per-expression", "davis-official"},
@@ -92,17 +92,29 @@ def test_selection():
     assert {row.protocol for row in published("ref_davis17", "valid", "davis-official")} == {"davis-official"}
     assert {row.split for row in published("mevis")} == {"valid", "valid_u"}
     assert published("minirvos", "test", "families") == []
-    assert published_table("minirvos", "test") is None
+    assert published_tables("minirvos", "test") is None
 
 
-def test_the_table_marks_every_row():
-    table = published_table("mevis", "valid_u", "per-expression")
+@pytest.mark.parametrize(("form", "width"), [(0, 200), (1, 80)], ids=["wide", "narrow"])
+def test_the_tables_mark_every_row(form, width):
+    tables = published_tables("mevis", "valid_u", "per-expression")
+    assert tables is not None
     out = io.StringIO()
-    Console(file=out, width=200).print(table)
+    Console(file=out, width=width).print(tables[form])
     text = out.getvalue()
-    assert text.count("published") == len(published("mevis", "valid_u")) == table.row_count
+    assert text.count("published") == len(published("mevis", "valid_u")) == tables[form].row_count
     assert "PUBLISHED, not measured here: mevis valid_u" in text
     assert "72.6 ?" in text
     assert "59.5 " in text
     assert "59.5 ?" not in text
     assert "CVPR 2026" in text
+    assert "…" not in text
+
+
+def test_methods_of_the_same_name_can_be_told_apart():
+    tables = published_tables("ref_davis17", "valid")
+    assert tables is not None
+    names = [str(cell) for cell in tables[0].columns[1].cells]
+    assert len(set(names)) == len(names)
+    assert "ReferFormer, Swin-L (7)" in names
+    assert "\n(7) ReferFormer (CVPR 2022)" in str(tables[0].caption)

@@ -78,3 +78,8 @@ def test_table(result):
     text = console.export_text()
     for word in ("two_squares", "colours", "shuffled", "largest", "oracle box", "motion", "MLLM calls"):
         assert word in text
+    upright = result.table(by_metric=True)
+    assert [column.header for column in upright.columns] == ["metric", *(row["run"] for row in result.rows())]
+    for row, column in zip(result.rows(), list(upright.columns)[1:], strict=True):
+        figures = dict(zip(upright.columns[0].cells, column.cells, strict=True))
+        assert figures["J&F"] == f"{row['J&F']:.1f}"

@@ -112,11 +112,12 @@ def test_a_video_that_cannot_be_read_does_not_keep_the_others_from_being_run(two
     assert masks.done() == {"only/0", "only/1", "only/2"}
 
 
-def test_an_expression_without_words_is_run_as_the_object(two_squares, colour_pipeline):
+def test_an_expression_without_words_is_run_as_the_object(two_squares, colour_pipeline, caplog):
     (video,) = two_squares.videos
     words = replace(video, expressions=(replace(video.expressions[0], text=" "),))
     masks = MemoryLedger()
     run_model(colour_pipeline, Altered(two_squares, [words]), masks, MemoryLedger())
+    assert "1 expressions have no words, such as only/0; 'the object' is asked" in caplog.text
     found = RunPredictions(masks).read(words, words.expressions[0], (40, 60))
     np.testing.assert_array_equal(found.masks, two_squares.masks.any(0))
 
@@ -133,5 +134,8 @@ def test_predictions_of_a_run(two_squares, colour_pipeline, tmp_path):
         predictions.read(video, video.expressions[0], (80, 60))
     with pytest.raises(UserError, match="only/0 are for 'the red square', not for 'the green one'"):
         predictions.read(video, replace(video.expressions[0], text="the green one"), (40, 60))
+    FolderLedger(tmp_path / "run", must_exist=True).write("only/0", {"item": "only/0", "masks": []})
+    with pytest.raises(UserError, match="record of only/0 lacks confidence, frames, size, text; delete its"):
+        predictions.read(video, video.expressions[0], (40, 60))
     with pytest.raises(UserError, match="no folder of a run"):
         RunPredictions(tmp_path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ def test_one_machine_takes_a_free_port():
     done = launch("dist.sh", TASK, CONFIG, "4", "--cfg-options", "a.b=1")
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
-    assert words[:2] == ["-m", "torch.distributed.run"]
+    assert words[0].endswith("tools/launch.py")
     for word in ("--nnodes=1", "--nproc_per_node=4", "--standalone", "--max_restarts=0"):
         assert word in words
     assert not [word for word in words if "port" in word]
@@ -126,6 +128,30 @@ def test_wrong_arguments_to_slurm_are_refused(arguments, complaint, path):
     done = launch("slurm.sh", *arguments, PATH=path)
     assert done.returncode == 2
     assert complaint in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        ("", 0, ""),
+        ("sys.exit(2)", 2, r"process \d left with code 2; see its message above\n$"),
+        ("if rank: sys.exit('wrong')", 1, r"Root Cause .first observed failure.:\n(.*\n)*.* exitcode +: 1 "),
+        (
+            "time.sleep(60) if rank else os.kill(os.getpid(), 9)",
+            1,
+            r"Root Cause .*\n(.*\n)*.* exitcode +: -9 ",
+        ),
+    ],
+)
+def test_a_process_that_fails_is_named_without_a_traceback(content, code, said, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"import os, sys, time\nrank = int(os.environ['RANK'])\n{content}\n")
+    options = ["--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2"]
+    command = [sys.executable, "tools/launch.py", *options, str(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert re.search(said, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("script", ["dist.sh", "slurm.sh"])

@@ -1,5 +1,5 @@
-"""Score a folder of OVO-Bench results: ``python tools/eval/eval_ovo.py --result_dir R --model NAME --mode
-offline``.
+"""Score a folder of OVO-Bench results:
+``python tools/eval/eval_ovo.py --result_dir R --model NAME --mode offline``.
 
 The arguments are those of the authors' ``score.py``, and the first lines are what it prints. ``--strict``
 reads one letter, number or yes / no instead. With ``--anno_path`` what was not answered counts as wrong and
@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from refstream.cli.console import OUT
+from refstream.cli.tables import show
 from refstream.errors import UserError
 from refstream.evaluation.qa import QA_BENCHMARKS, OVOResults, QABenchmark, load_qa_benchmark, score_answers
 from refstream.evaluation.qa.ovo_scorers import official_lines
@@ -19,7 +19,8 @@ from refstream.files import write_json
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """See ``--help``."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument(
         "--result_dir", type=Path, default=Path("results"), help="folder of all models' results"
     )
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if name == "official":
         print("\n".join(official_lines(args.model, result.summary)), flush=True)
-    OUT.print(result.table())
+    show(result.table())
     if results.duplicates:
         print(
             f"note: {len(results.duplicates)} records occur more than once and count as often",

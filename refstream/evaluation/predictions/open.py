@@ -81,7 +81,8 @@ def _open_tree(path: Path, benchmark: MaskBenchmark) -> Predictions:
         raise UserError(f"{path} holds predictions of several forms, {examples}; expected one of {FORMS}")
     listed = sorted(child.name for child in path.iterdir() if not is_junk(child.name))
     other = brief([*found.values()] or listed)
-    raise UserError(f"{path}: no predictions found, only {other}; expected {FORMS}")
+    only = f"only {other}" if found or listed else "the folder is empty"
+    raise UserError(f"{path}: no predictions found, {only}; expected {FORMS}")
 
 
 def _is_run(folder: Path) -> bool:

@@ -60,6 +60,10 @@ class _JsonFile(_Json):
         return fingerprint([self.file.path], self.file.path.parent)
 
 
+FIGURES = frozenset({"rows", "summary"})
+"""Keys of the result of an evaluation."""
+
+
 class JsonByVideo(_JsonFile):
     """``{video: {expression id: entry}}``, as ``results.json`` of the MLLM line.
 
@@ -217,6 +221,8 @@ def open_json(path: Path, benchmark: MaskBenchmark) -> JsonByVideo | JsonByExpre
         if first is None:
             raise UserError(f"{path} holds no predictions, only {{}}; expected {FORMS}")
         if file.kind(first[1]) != "object":
+            if {key for key, _ in file.items(file.root)} >= FIGURES:
+                raise UserError(f"{path} holds figures, not masks; name the folder of the run: {path.parent}")
             return JsonByExpression(file, benchmark)
         keys = [key for key, _ in file.items(first[1])]
         if RECORD_KEYS.intersection(keys):

@@ -173,7 +173,8 @@ class QAResult:
         table = Table(title=f"{self.benchmark}, {self.scorer}: accuracy in percent", caption=caption)
         for column in ("group", COUNT, "answers", *self.floors):
             is_group = column == "group"
-            table.add_column(column, justify="left" if is_group else "right", no_wrap=is_group)
+            head = column.replace(" ", "\n")  # narrow
+            table.add_column(head, justify="left" if is_group else "right", no_wrap=True)
         groups = dict.fromkeys([*self.summary, *(g for floor in self.floors.values() for g in floor)])
         for group in groups:
             count = self.summary.get(group, {}).get(COUNT)

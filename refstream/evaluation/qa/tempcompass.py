@@ -28,6 +28,7 @@ FORMS: dict[str, str] = {
     "caption_matching": "Answer with the best option alone.",
 }
 """Form -> how its prompt ends."""
+WHERE = "docs/benchmarks_qa.md says where it belongs"
 EXCLUDED = {"captioning": "its public score comes from a language model as judge"}
 _LETTERED = re.compile(r"^\s*([A-Z])\. ?(.*)$")
 _NAMED = re.compile(r"^((?:Caption|Option|Sentence) [A-Z0-9]): (.*)$")
@@ -59,7 +60,7 @@ class TempCompass(QABenchmark):
                 f"TempCompass is read in the forms {', '.join(FORMS)}; got "
                 f"{', '.join(unknown) or 'none'}{left_out}"
             )
-        self.meta = read_object(dataset_file(self.root, "meta_info.json"))
+        self.meta = read_object(dataset_file(self.root, "meta_info.json", WHERE))
         self.questions = [question for form in wanted for question in self._read(form)]
         self.settings = {"forms": list(wanted), "excluded": EXCLUDED}
 
@@ -67,7 +68,7 @@ class TempCompass(QABenchmark):
         return self.root / "videos" / f"{question.video}.mp4"
 
     def _read(self, form: str) -> Iterator[Question]:
-        path = dataset_file(self.root, f"questions/{form}.json")
+        path = dataset_file(self.root, f"questions/{form}.json", WHERE)
         for video, aspects in read_object(path).items():
             relative_path(video, f"{path}, video")
             for aspect, rows in expect(aspects, dict, f"{path}, {video}").items():

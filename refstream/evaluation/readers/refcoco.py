@@ -28,6 +28,20 @@ from refstream.images import read_image
 
 IMAGES = "coco2014/train2014"
 NO_TARGET = "no_target"  # key of EvalExpression.details: the data say that nothing is meant
+FAMILY = frozenset({*SPLIT_BY, "grefcoco"})
+
+
+def places(root: str | Path, name: str) -> tuple[Path, Path]:
+    """The folder of the family, and in it that of one data set; whether they are there or not.
+
+    ``root`` may also be the data set's own folder: if it has ``instances.json`` and no folder ``name``, and
+    is not called as another one of the family.
+    """
+    root = Path(root)
+    own = (root / "instances.json").is_file() and not (root / name).is_dir()
+    if own and root.resolve().name not in FAMILY - {name}:
+        return root.resolve().parent, root
+    return root, root / name
 
 
 class _Refs(MaskBenchmark):
@@ -132,7 +146,7 @@ class RefCOCOBenchmark(_Refs):
     """One object per sentence. ``truth`` is the union of an annotation's polygons; it may have no pixel.
 
     Args:
-        root: Holds the folders ``refcoco``, ``refcoco+`` and ``refcocog``.
+        root: Holds the folders ``refcoco``, ``refcoco+`` and ``refcocog``; or one of these itself.
         name: "refcoco", "refcoco+" (or "refcoco_plus"), or "refcocog".
         split: "val", "testA", "testB" (or "train"); for RefCOCOg "val", "test".
         images: Folder of the pictures, looked for in the dataset's folder, then in ``root``; needed to run a
@@ -157,9 +171,10 @@ class RefCOCOBenchmark(_Refs):
         name = folder_of(name)
         split_by = split_by or SPLIT_BY[name]
         self.settings = {"split_by": split_by, "overlap": overlap}
-        folder = dataset_root(Path(root) / name, f"instances.json, refs({split_by}).p and {images}/")
+        root, folder = places(root, name)
+        dataset_root(folder, f"instances.json, refs({split_by}).p and {images}/")
         refs = dataset_file(folder, f"refs({split_by}).p")
-        super().__init__(name, split, Path(root), folder, refs, images, overlap)
+        super().__init__(name, split, root, folder, refs, images, overlap)
 
 
 class GRefCOCOBenchmark(_Refs):
@@ -168,7 +183,8 @@ class GRefCOCOBenchmark(_Refs):
     A target is the union of the ref's instances, crowds left out, as the data set's own reader has it.
 
     Args:
-        root: Holds the folder ``grefcoco`` with ``instances.json`` and ``grefs(unc).json`` (or ``.p``).
+        root: Holds the folder ``grefcoco`` with ``instances.json`` and ``grefs(unc).json`` (or ``.p``); or
+            that folder itself.
         split: "val", "testA", "testB" (or "train").
         images: As for ``RefCOCOBenchmark``.
         overlap: As for ``RefCOCOBenchmark``.
@@ -187,10 +203,11 @@ class GRefCOCOBenchmark(_Refs):
         overlap: Overlap = "union",
     ) -> None:
         self.settings = {"split_by": "unc", "overlap": overlap}
-        folder = dataset_root(Path(root) / "grefcoco", f"instances.json, grefs(unc).json and {images}/")
+        root, folder = places(root, "grefcoco")
+        dataset_root(folder, f"instances.json, grefs(unc).json and {images}/")
         pickled = folder / "grefs(unc).p"
         refs = pickled if pickled.is_file() else dataset_file(folder, "grefs(unc).json")
-        super().__init__("grefcoco", split, Path(root), folder, refs, images, overlap)
+        super().__init__("grefcoco", split, root, folder, refs, images, overlap)
 
     def _annotations_of(self, ref: Mapping[str, Any]) -> list[int]:
         """Without the -1 that stands for nothing."""

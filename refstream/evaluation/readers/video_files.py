@@ -20,6 +20,7 @@ from refstream.data.datasets.clip_masks import ClipMasks, CodedMasks, PaletteMas
 from refstream.data.datasets.reading import dataset_file, expect, read_object, relative_path
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import EvalExpression, EvalVideo, MaskBenchmark
+from refstream.evaluation.predictions.frames import brief
 from refstream.images import natural_key, read_image
 
 EXTENSION = ".jpg"
@@ -104,7 +105,9 @@ class VideoFiles(MaskBenchmark):
         size = video.size
         for path in self.frame_paths(video):
             if not path.is_file():
-                raise UserError(f"no frame {path}; `refstream data check` lists all that is missing")
+                raise UserError(
+                    f"no frame {path}{_there(path.parent)}; `refstream data check` lists all that is missing"
+                )
             image = read_image(path)
             if size is not None and image.shape[:2] != size:
                 raise UserError(
@@ -246,6 +249,14 @@ class LabelPictures(PaletteMasks):
                 f"masks in {self.folder / video.name} are of size {labels.shape[1:]}, their frames of {size}"
             )
         return np.isin(labels, [int(number) for number in annotations])
+
+
+def _there(folder: Path) -> str:
+    """What a folder has, in words."""
+    if not folder.is_dir():
+        return f" (there is no folder {folder})"
+    names = sorted(path.name for path in folder.glob(f"*{EXTENSION}"))
+    return f" (there are {len(names)}: {brief(names)})"
 
 
 def _of_one_size(paths: Sequence[Path], pictures: list[np.ndarray]) -> list[np.ndarray]:

@@ -209,6 +209,12 @@ def test_what_is_not_understood_is_refused_with_what_was_found(tmp_path):
         open_predictions(tmp_path, benchmark)
     write_png(tmp_path / "both")
     np.savez(tmp_path / "both/b/0.npz", masks=masks_of("b", "0"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no predictions found, the folder is empty; expected"):
+        open_predictions(tmp_path / "empty", benchmark)
+    figures = write_json(tmp_path / "run" / "result.json", {"command": "x", "rows": [], "summary": {}})
+    with pytest.raises(UserError, match=r"holds figures, not masks; name the folder of the run: .*run$"):
+        open_predictions(figures, benchmark)
     with pytest.raises(UserError, match="of several forms"):
         open_predictions(tmp_path / "both", benchmark)
     scores = FolderLedger(tmp_path / "scores", {})

@@ -70,6 +70,34 @@ def test_other_masks_of_the_same_length_are_other_data(tmp_path: Path) -> None:
     assert MeViSBenchmark(root).fingerprint != before
 
 
+def test_what_is_asked_does_not_depend_on_the_masks(tmp_path: Path) -> None:
+    root = mevis_tree(tmp_path)
+    path = root / "valid_u" / "mask_dict.json"
+    before, text = MeViSBenchmark(root), path.read_text()
+    path.write_text(text.replace('"103"', '"tmp"').replace('"104"', '"103"').replace('"tmp"', '"104"'))
+    assert MeViSBenchmark(root).asked == before.asked
+    path = root / "valid_u" / "meta_expressions.json"
+    path.write_text(path.read_text().replace('"exp": "', '"exp": "not ', 1))
+    assert MeViSBenchmark(root).asked != before.asked
+
+
+def test_a_missing_frame_says_which_are_there(tmp_path: Path) -> None:
+    root = mevis_tree(tmp_path, frames=True)
+    benchmark = MeViSBenchmark(root)
+    video = benchmark.videos[0]
+    paths = benchmark.frame_paths(video)
+    for number in reversed(range(len(paths))):  # numbered from 1
+        paths[number].rename(paths[number].with_name(f"{number + 1:05d}.jpg"))
+    there = f"there are {len(paths)}: 00001.jpg, .*{len(paths):05d}.jpg"
+    with pytest.raises(UserError, match=f"no frame .*{paths[0].name} .{there}"):
+        list(benchmark.images(video))
+    for path in paths[0].parent.iterdir():
+        path.unlink()
+    paths[0].parent.rmdir()
+    with pytest.raises(UserError, match=r"no frame .* .there is no folder "):
+        list(benchmark.images(video))
+
+
 def test_valid_has_words_only(tmp_path: Path) -> None:
     videos = load("mevis", "meta_expressions.json")["videos"]
     for video in videos.values():

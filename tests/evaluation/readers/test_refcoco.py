@@ -222,6 +222,17 @@ def test_bad_arguments_say_so(tmp_path: Path) -> None:
             RefCOCOBenchmark(tmp_path, **arguments)  # type: ignore[arg-type]
 
 
+def test_the_folder_of_the_data_set_will_do_too(tmp_path: Path) -> None:
+    refcoco_tree(tmp_path / "family")
+    there = tmp_path / "family" / "refcoco"
+    above, itself = (RefCOCOBenchmark(root) for root in (tmp_path / "family", there))
+    assert itself.fingerprint == above.fingerprint
+    other = there.rename(tmp_path / "family" / "of my own")
+    assert RefCOCOBenchmark(other).fingerprint == above.fingerprint
+    with pytest.raises(UserError, match="no dataset folder"):  # it is not taken for another one
+        RefCOCOBenchmark(other.rename(there), "refcoco+")
+
+
 def test_data_and_rules_have_fingerprints(tmp_path: Path) -> None:
     refcoco_tree(tmp_path)
     made = [
