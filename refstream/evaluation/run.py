@@ -297,8 +297,8 @@ class RunPredictions:
         lacking = {"size", "frames", "text", "masks", "confidence"} - record.keys()
         if lacking:
             raise UserError(
-                f"the run's record of {item_name(video, expression)} lacks {', '.join(sorted(lacking))}; delete "
-                "its file in items/, then the same command makes it again"
+                f"the run's record of {item_name(video, expression)} lacks {', '.join(sorted(lacking))}; "
+                "delete its file in items/, then the same command makes it again"
             )
         if tuple(record["size"]) != tuple(size) or tuple(record["frames"]) != video.scored_frames:
             raise UserError(
