@@ -103,8 +103,8 @@ examples:
     group.add_argument(
         "--per-stream", type=_positive, metavar="N", help="most expressions that share a stream, default 8"
     )
-    _jobs(group)
-    _launcher(group)
+    add_jobs(group)
+    add_launcher(group)
     group = parser.add_argument_group("benchmarks answered in words")
     group.add_argument("--qa-fps", type=float, default=1.0, metavar="R", help="frames a second, default 1")
     group.add_argument("--qa-frames", type=_positive, default=64, metavar="N", help="at most, default 64")
@@ -158,7 +158,7 @@ examples:
     )
     parser.add_argument("--dry-run", action="store_true", help="train nothing; print what would be done")
     parser.add_argument("--xtuner", action="store_true", help="let XTuner's own training script do it")
-    _launcher(parser)
+    add_launcher(parser)
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="replace values of the config")
 
 
@@ -274,7 +274,7 @@ def _device(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _launcher(group: argparse._ActionsContainer) -> None:
+def add_launcher(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
@@ -285,7 +285,7 @@ def _launcher(group: argparse._ActionsContainer) -> None:
     group.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
 
 
-def _jobs(group: argparse._ActionsContainer) -> None:
+def add_jobs(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--jobs",
         type=_count,

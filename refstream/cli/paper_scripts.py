@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refstream.cli.app import USER_ERROR
-from refstream.cli.arguments import _jobs
+from refstream.cli.arguments import add_jobs
 from refstream.cli.console import OUT, complain, note
 from refstream.cli.evaluate import Steps
 from refstream.errors import UserError
@@ -43,7 +43,7 @@ def parser_of(doc: str, flags: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--compat", metavar="C", help="reproduce known defects of public code; default: none")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no notes")
-    _jobs(parser)
+    add_jobs(parser)
     return parser
 
 

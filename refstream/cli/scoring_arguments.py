@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from refstream.cli.arguments import _jobs, _launcher
+from refstream.cli.arguments import add_jobs, add_launcher
 
 FORMS = """\
 PREDICTIONS is one of:
@@ -53,8 +53,8 @@ examples:
     parser.add_argument("--fresh", action="store_true", help="begin anew: remove what --out has of a run")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no notes, no table")
     group = parser.add_argument_group("speed")
-    _jobs(group)
-    _launcher(group)
+    add_jobs(group)
+    add_launcher(group)
 
 
 def add_submit(parser: argparse.ArgumentParser) -> None:
