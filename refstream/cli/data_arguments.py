@@ -51,8 +51,7 @@ def _check(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Look at a dataset before hours are spent on it: files, folders and words that are missing, frames and masks
 that do not match, names that are misspelt, pictures that cannot be read, sizes other than the official ones.
-Leaves with code 0 if there is nothing to mend, 1 if there is (a missing folder, too), 2 for a name or split that is
-not known.
+Leaves with code 0 if there is nothing to mend, 1 if there is (a missing folder, too), 2 for an unknown name.
 """
     parser.epilog = """\
 examples:
