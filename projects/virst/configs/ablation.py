@@ -1,6 +1,7 @@
 """What fusion, anchors and stages of VIRST are worth on MiniRVOS: python tools/ablate.py THIS_FILE.
 
-Anchor rows differ at inference alone. Fusions are trained equally long from nothing, stages from one another.
+Anchor rows differ at inference alone. Fusions are compared after stage 1, trained equally long from nothing;
+stages follow one another.
 CLIP-guided anchors need a CLIP folder: dict(type="clip", clip=FOLDER), which is not among the tiny parts.
 """
 
@@ -12,31 +13,30 @@ benchmark = dict(name="minirvos", split="test", seed=0, num_clips=60, num_frames
 _configs = "projects/virst/configs"
 _trained = "work_dirs/virst"
 _fusion = "model.model.head.fusion"
-_fresh = f"{_configs}/tiny_stage1_fresh.py"
-_parts = [["work_dirs/tiny_align/export", "mllm.*"], [f"{_trained}/tiny_memory/export", "segmenter.*"]]
+_stage1 = f"{_configs}/tiny_stage1.py"
+_seeds = [0, 1]
+_parts = [["work_dirs/tiny_align/export", "mllm.*"], [f"{_trained}/tiny_memory_fit/export", "segmenter.*"]]
 arms = dict(
     stages_123=dict(folder=f"{_trained}/tiny_stage3/export"),
     stages_12=dict(folder=f"{_trained}/tiny_stage2/export"),
-    stage_1=dict(folder=f"{_trained}/tiny_stage1/export"),
     stage_2=dict(config=f"{_configs}/tiny_stage2.py", overrides={"model.sources": _parts}),
     stages_23=dict(
         config=f"{_configs}/tiny_stage3.py",
         overrides={"model.sources": [[f"{work_dir}/stage_2_0/export", "*"]]},
         after="stage_2",
     ),
-    two_step=dict(config=_fresh),
-    initial_only=dict(config=_fresh, overrides={_fusion: "initial_only"}),
-    second_only=dict(config=_fresh, overrides={_fusion: "second_only"}),
-    mlp=dict(config=_fresh, overrides={_fusion: "mlp"}),
+    two_step=dict(config=_stage1, seeds=_seeds),
+    initial_only=dict(config=_stage1, overrides={_fusion: "initial_only"}, seeds=_seeds),
+    mlp=dict(config=_stage1, overrides={_fusion: "mlp"}, seeds=_seeds),
     streaming=dict(folder="work_dirs/tiny_stage2/export"),
 )
+_three = dict(max_seg_frames=3, reader=dict(frame_tokens=36, max_mllm_frames=3))  # as stage 1 is trained
 _memory = dict(type="tdau", alpha=3, num_recent=6, anchors="recent")
 _nearest = dict(type="tdau", alpha=3, num_recent=6, anchors="nearest")
 _every = dict(type="every_k", k=8)
 rows = [
     dict(name="stages 1+2+3, 3 uniform anchors", arm="stages_123", floors=True),
     dict(name="stages 1+2", arm="stages_12"),
-    dict(name="stage 1", arm="stage_1"),
     dict(name="stages 2+3", arm="stages_23"),
     dict(
         name="1 anchor",
@@ -60,9 +60,8 @@ rows = [
         arm="stages_123",
         pipeline=dict(online=True, anchors=dict(type="score", every=8)),
     ),
-    dict(name="two-step fusion", arm="two_step"),
-    dict(name="initial fusion only", arm="initial_only"),
-    dict(name="second fusion only", arm="second_only"),
-    dict(name="MLP for the second fusion", arm="mlp"),
+    dict(name="two-step fusion, 3 frames", arm="two_step", pipeline=_three),
+    dict(name="initial fusion only, 3 frames", arm="initial_only", pipeline=_three),
+    dict(name="MLP for the second fusion, 3 frames", arm="mlp", pipeline=_three),
     dict(name="StreamingRVOS, every frame", arm="streaming", pipeline=dict(gate=dict(type="EveryFrameGate"))),
 ]

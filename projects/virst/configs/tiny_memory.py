@@ -4,6 +4,7 @@ _base_ = [
     "../../../configs/_base_/runtime.py",
     "../../../configs/_base_/tiny_model.py",
     "../../../configs/_base_/tiny_training.py",
+    "./_base_/memory_parts.py",
 ]
 
 work_dir = "work_dirs/virst/tiny_memory"
@@ -13,15 +14,7 @@ model = dict(
     model=_base_.composite,
     learner=dict(type="PromptedClipLearner"),
     sources=[["work_dirs/tiny_align/export", "*"]],
-    trainable=[
-        "segmenter.model.mask_decoder.*",
-        "segmenter.model.memory_*",
-        "segmenter.model.no_memory_embedding",
-        "segmenter.model.no_object_pointer",
-        "segmenter.model.object_pointer_proj.*",
-        "segmenter.model.occlusion_spatial_embedding_parameter",
-        "segmenter.model.temporal_positional_encoding_projection_layer.*",
-    ],
+    trainable=["segmenter.model.mask_decoder.*", *_base_.memory_parts],
 )
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(

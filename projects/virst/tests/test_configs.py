@@ -24,7 +24,7 @@ from refstream.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NAMES = [f"{s}_stage{n}{p}" for s in ("1b", "4b") for n in (1, 2, 3) for p in ("", "_release")]
-TINY = ["tiny_memory", "tiny_fusion", "tiny_fusion_clips", *(f"tiny_stage{n}" for n in (1, 2, 3))]
+TINY = ["tiny_memory", "tiny_memory_fit", *(f"tiny_stage{n}" for n in (1, 2, 3))]
 FUSION = {"head.st_tokens", "head.initial_fusion", "head.second_fusion"}
 LORA = "mllm.language_model (LoRA)"
 MEMORY = {

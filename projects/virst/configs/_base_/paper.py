@@ -3,6 +3,8 @@
 A stage is ``model=dict(**_base_.stages.NAME)``; a narrower stage 3 is ``**_base_.scopes.NAME`` in its place.
 """
 
+_base_ = ["./memory_parts.py"]
+
 _reader = dict(
     frame_tokens=16,  # release: 16 vision tokens per frame; InternVL2.5's 256 are averaged to 16
     max_mllm_frames=16,  # assumed
@@ -70,14 +72,6 @@ _lora = dict(
     dropout=0.05,  # release
 )  # on every linear layer of the language model
 _decoder = ["segmenter.model.mask_decoder.*"]
-_remembers = [
-    "segmenter.model.memory_*",
-    "segmenter.model.no_memory_embedding",
-    "segmenter.model.no_object_pointer",
-    "segmenter.model.object_pointer_proj.*",
-    "segmenter.model.occlusion_spatial_embedding_parameter",
-    "segmenter.model.temporal_positional_encoding_projection_layer.*",
-]
 stages = dict(
     align=dict(
         trainable=["head.*"],  # paper: STF and LoRA
@@ -86,7 +80,7 @@ stages = dict(
         learner=dict(supervise="anchors"),  # assumed: anchors alone, as the released code can
     ),
     segment=dict(
-        trainable=["head.*", *_decoder, *_remembers],  # paper
+        trainable=["head.*", *_decoder, *_base_.memory_parts],  # paper
         lora=_lora,
         frozen_dtype="bfloat16",
         # assumed: what trains the memory must use it; a still is a clip of one anchor
@@ -108,7 +102,7 @@ scopes = dict(
             "mllm.model.model.multi_modal_projector.*",
             "mllm.model.lm_head.*",
             *_decoder,
-            *_remembers,
+            *_base_.memory_parts,
         ],
         token_rows=None,
         frozen_dtype="bfloat16",

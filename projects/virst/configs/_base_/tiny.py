@@ -13,6 +13,7 @@ model = dict(
         head=dict(
             _base_.virst.head,
             map_size=8,  # stride 16 at 128 pixels
+            num_heads=2,  # of width 32, as the released ones: narrower ones cannot tell frames apart
             token_std=1.0,  # all tokens of the tiny model have scale 1
             dropout=0.0,
         ),
@@ -32,4 +33,14 @@ _clips = dict(
     expressions=3,
     world="rich",
 )
-tiny_data = dict(clips=_clips)
+tiny_data = dict(
+    clips=_clips,
+    # three anchors, and what each of them tells by itself
+    short=dict(
+        _clips,
+        seed=5,
+        num_frames=3,
+        expressions=4,
+        families=["appearance", "relation"],
+    ),
+)
