@@ -134,9 +134,22 @@ class SegComposite:
         return list(tokens.split(tiles))
 
     def image_features(self, images: Sequence[np.ndarray]) -> ImageFeatures:
-        """The segmenter's features of B images, for training; a frozen segmenter runs without a graph."""
+        """The segmenter's features of B images, for training; a frozen segmenter runs without a graph.
+
+        Raises:
+            UserError: If the model has no segmenter.
+        """
+        self.require_segmenter()
         with no_grad_if_frozen([self.segmenter]):
             return self.segmenter.encode(self.segmenter.preprocess(images))
+
+    def require_segmenter(self) -> None:
+        """Raise a ``UserError`` if this is a model that only speaks."""
+        if self.segmenter is None:
+            raise UserError(
+                f"the model has no segmenter: its pipeline {self.config.pipeline.get('type')!r} answers in words; "
+                "use a model whose config.json names a segmenter"
+            )
 
 
 def no_grad_if_frozen(modules: Sequence[torch.nn.Module]) -> contextlib.AbstractContextManager[Any]:

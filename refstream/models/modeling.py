@@ -1,4 +1,4 @@
-"""The composite: MLLM + head + segmenter. A transformers model on the outside, so that folders travel."""
+"""The composite: MLLM + head + segmenter, or an MLLM alone. A transformers model on the outside, so that folders travel."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class RefStreamConfig(PretrainedConfig):
 
     Args:
         mllm: ``type`` and ``config`` of the MLLM, with its options (``prompts``).
-        segmenter: ``type`` and ``config`` of the segmenter, with its options.
-        head: ``type`` of the head; its sizes follow from the two.
+        segmenter: ``type`` and ``config`` of the segmenter, with its options; empty for a model that only
+            speaks.
+        head: ``type`` of the head; its sizes follow from the two. Not without a segmenter.
         pipeline: ``type`` of the streaming pipeline (the method) and its keys.
     """
 
@@ -41,7 +42,7 @@ class RefStreamConfig(PretrainedConfig):
     ) -> None:
         self.mllm = mllm or {}
         self.segmenter = segmenter or {}
-        self.head = head or dict(type="SegTokenHead")
+        self.head = head or (dict(type="SegTokenHead") if self.segmenter else {})
         self.pipeline = pipeline or {}
         super().__init__(**kwargs)
 
@@ -52,6 +53,12 @@ class RefStreamModel(SegComposite, PreTrainedModel):
     Args:
         config: See ``RefStreamConfig``.
         tokenizer: Tokenizer of the MLLM, or the folder that holds it.
+
+    Attributes:
+        segmenter, head: None in a model that only speaks.
+
+    Raises:
+        ValueError: For a head without a segmenter.
     """
 
     config_class = RefStreamConfig
@@ -59,10 +66,14 @@ class RefStreamModel(SegComposite, PreTrainedModel):
     def __init__(self, config: RefStreamConfig, tokenizer: Any) -> None:
         super().__init__(config)
         self.mllm = MODELS.build(dict(copy.deepcopy(config.mllm), tokenizer=tokenizer))
-        self.segmenter = MODELS.build(copy.deepcopy(config.segmenter))
-        self.head = HEADS.build(
-            dict(config.head, hidden_size=self.mllm.hidden_size, prompt_dim=self.segmenter.prompt_dim)
-        )
+        self.segmenter = self.head = None
+        if config.segmenter:
+            self.segmenter = MODELS.build(copy.deepcopy(config.segmenter))
+            self.head = HEADS.build(
+                dict(config.head, hidden_size=self.mllm.hidden_size, prompt_dim=self.segmenter.prompt_dim)
+            )
+        elif config.head:
+            raise ValueError(f"head {config.head.get('type')!r} prompts a segmenter, and the config has none")
 
     def init_weights(self) -> None:
         """Nothing: the parts drew their weights when built, and mmengine must not draw them again."""
@@ -89,7 +100,8 @@ class RefStreamModel(SegComposite, PreTrainedModel):
         folder.mkdir(parents=True, exist_ok=True)
         config = copy.deepcopy(self.config)
         config.mllm = dict(config.mllm, config=self.mllm.config.to_dict(), prompts=self.prompt_options())
-        config.segmenter = dict(config.segmenter, config=self.segmenter.config.to_dict())
+        if self.segmenter is not None:
+            config.segmenter = dict(config.segmenter, config=self.segmenter.config.to_dict())
         config.mllm.pop("init_word_embeddings_std", None)
         config.save_pretrained(folder)
         self.mllm.tokenizer.save_pretrained(folder)

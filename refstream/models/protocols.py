@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from refstream.structures import Frame, ImageFeatures, MaskPrediction, Query, SegPrompt, StreamEvent
 
 if TYPE_CHECKING:
-    from refstream.models.mllm.chat import ChatTokens
+    from transformers import Cache
+
+    from refstream.models.mllm.chat import ChatTokens, PromptBuilder
 
 
 @runtime_checkable
@@ -111,6 +114,48 @@ class MLLM(Protocol):
         ...
 
 
+@runtime_checkable
+class DialogueMLLM(MLLM, Protocol):
+    """An MLLM whose dialogues can go on: what ``refstream.models.mllm.dialogue`` needs of it.
+
+    Attributes:
+        prompts: Its prompt builder, with the tokenizer.
+    """
+
+    prompts: PromptBuilder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    def embed(self, chat: ChatTokens, image_tokens: Tensor | None) -> Tensor:
+        """(B, L, D) input embeddings, vision tokens in their places in reading order."""
+        ...
+
+    def positions(self, chat: ChatTokens, start: int = 0) -> tuple[Tensor, int]:
+        """Positions (..., L) of a (1, L) piece of a dialogue from ``start`` on, and the next piece's start.
+
+        A whole dialogue has the positions of its pieces in a row; an image is never cut by a piece's end.
+        """
+        ...
+
+    def new_cache(self) -> Cache:
+        """An empty key-value cache."""
+        ...
+
+    def extend(self, embeds: Tensor, positions: Tensor, cache: Cache | None = None) -> Tensor:
+        """(1, L, D) final-norm hidden states of (1, L, D) inputs that follow those in the cache.
+
+        The cache grows by them; None runs them alone, where each position 0 begins another, packed dialogue.
+        """
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) hidden states -> (..., V) logits of the next token."""
+        ...
+
+
 class StreamState(Protocol):
     """Per-query state of a pipeline: a dataclass of bounded size."""
 
@@ -119,6 +164,10 @@ class StreamState(Protocol):
 
 class StreamPipeline(Protocol):
     """What happens per frame: decide whether the MLLM looks, prompt the segmenter, update the memory.
+
+    A pipeline that answers in words says so with ``answers = "text"``, see ``answers_of``. It speaks when it
+    has something to say: at any frame it has any number of events for a query. Its ``fps`` says how often it
+    decides, per second; None: at every frame.
 
     Attributes:
         causal: True if the event of frame t depends on frames <= t only.
@@ -137,7 +186,10 @@ class StreamPipeline(Protocol):
         ...
 
     def step(self, states: Sequence[Any], frame: Frame, features: Any) -> list[StreamEvent]:
-        """Advance N queries by one frame: one event per state, in their order (none while buffering)."""
+        """Advance N queries by one frame: one event per state, in their order (none while buffering).
+
+        With ``answers = "text"``: the events of each state, state after state.
+        """
         ...
 
     def finish(self, state: Any) -> list[StreamEvent]:
@@ -152,3 +204,17 @@ class JointPipeline(StreamPipeline, Protocol):
     def finish_all(self, states: Sequence[Any]) -> list[StreamEvent]:
         """``finish`` for all queries that are open when the stream ends."""
         ...
+
+
+@runtime_checkable
+class RememberingPipeline(StreamPipeline, Protocol):
+    """A pipeline that remembers something of the stream itself, before and beside its queries."""
+
+    def for_stream(self) -> StreamPipeline:
+        """A pipeline for one stream: what it remembers is its own, the model is shared."""
+        ...
+
+
+def answers_of(pipeline: Any) -> str:
+    """What the events of a pipeline, or of its class, hold: "masks", "text", or "both"."""
+    return str(getattr(pipeline, "answers", "masks"))

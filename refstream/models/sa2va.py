@@ -119,8 +119,10 @@ def save_sa2va(
         max_shard_size: Larger weights are cut into several files, see ``save_state``.
 
     Raises:
+        UserError: If the model has no segmenter.
         ValueError: If SAM2's size can neither be told from its weights nor from the configuration.
     """
+    model.require_segmenter()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parts = exported_parts(model, state)

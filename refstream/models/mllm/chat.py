@@ -17,15 +17,13 @@ read as a special token.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from refstream.models.mllm import tokens as T
 from refstream.models.mllm.chat_tokens import IGNORE, ChatTokens
+from refstream.models.mllm.encoding import PieceEncoder, Row, pad_rows
 from refstream.models.mllm.templates import (
     ANSWER,
     ANSWERS,
@@ -37,11 +35,10 @@ from refstream.models.mllm.templates import (
     Special,
     clean_expression,
 )
+from refstream.models.mllm.turns import Turn, closing_row, dialogue_row, opening_row, system_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-_ANSWER_PATTERN = re.compile("(" + "|".join(re.escape(token) for token in T.ANSWER_TOKENS) + ")")
 
 __all__ = [
     "ANSWER",
@@ -52,6 +49,7 @@ __all__ = [
     "REPROMPT",
     "ChatTokens",
     "PromptBuilder",
+    "Turn",
     "clean_expression",
 ]
 
@@ -89,6 +87,10 @@ class PromptBuilder:
         system: Text of a system turn, or None for none (StreamingRVOS and Sa2VA have none).
         template: A key of ``templates.CHAT_TEMPLATES``.
         max_characters: Longest accepted expression.
+        answer_tokens: What is special inside an answer; everything else in it is plain text.
+        image_markers: Tokens before, at and after the places of an image's vision tokens.
+        newline_after_image: In ``turns``, end every image with a newline (as InternVL's prompts do) instead
+            of only parting several by one.
     """
 
     def __init__(
@@ -106,6 +108,9 @@ class PromptBuilder:
         system: str | None = None,
         template: str = "qwen_chat",
         max_characters: int = MAX_EXPRESSION_CHARACTERS,
+        answer_tokens: Sequence[str] = T.ANSWER_TOKENS,
+        image_markers: Sequence[str] = T.IMAGE_MARKERS,
+        newline_after_image: bool = True,
     ) -> None:
         if num_image_tokens < 1 or num_context < 1:
             raise ValueError(
@@ -115,7 +120,8 @@ class PromptBuilder:
         if template not in CHAT_TEMPLATES:
             raise ValueError(f"unknown chat template {template!r}, expected one of {sorted(CHAT_TEMPLATES)}")
         self.tokenizer = tokenizer
-        self.ids = T.special_ids(tokenizer)
+        self.ids = T.special_ids(tokenizer, image_markers)
+        self.encoder = PieceEncoder(tokenizer, answer_tokens)
         if with_context and not self.ids.has_context:
             raise ValueError(
                 f"the tokenizer lacks {T.TIME_CONTEXT}, {T.CONTEXT_START} or {T.CONTEXT_END}; add them "
@@ -131,12 +137,14 @@ class PromptBuilder:
         self.template = template
         self.max_characters = max_characters
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.ids.turn_end
-        self._special_ids = frozenset(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)
+        self.answer_tokens, self.image_markers = list(answer_tokens), list(image_markers)
+        self.newline_after_image = newline_after_image
 
     def options(self) -> dict[str, Any]:
         """The settings that rebuild this builder for the same tokenizer; JSON-serialisable."""
         names = """num_image_tokens num_context with_context newline_after_context question answer reprompt
-            lowercase strip_periods system template max_characters"""
+            lowercase strip_periods system template max_characters answer_tokens image_markers
+            newline_after_image"""
         return {name: getattr(self, name) for name in names.split()}
 
     @property
@@ -220,6 +228,51 @@ class PromptBuilder:
         views = self._views(len(dialogues), num_tiles, num_images, with_context, tile_tokens, image_label)
         return self._batch([self._dialogue(*row) for row in zip(dialogues, views, strict=True)])
 
+    def turns(
+        self,
+        dialogues: Sequence[Sequence[Turn]],
+        *,
+        tile_tokens: int | None = None,
+        system: str | None = None,
+    ) -> ChatTokens:
+        """Dialogues whose turns bring their own images, see ``refstream.models.mllm.turns``.
+
+        Supervised are the answer and the end-of-turn token of every turn. No row has a context slot.
+
+        Args:
+            dialogues: B lists of turns; a last answer of None leaves the assistant's turn open.
+            tile_tokens: Vision tokens per image where they were pooled; None takes the builder's.
+            system: Text of the system turn; None takes the builder's.
+        """
+        rows = [dialogue_row(self, turns, tile_tokens=tile_tokens, system=system) for turns in dialogues]
+        return self._batch(rows)
+
+    def opening(self, *, system: str | None = None) -> ChatTokens:
+        """(1, L) first piece of a dialogue, its system turn; L = 0 where there is none.
+
+        The pieces ``opening``, ``turn_opening``, ``turn_closing``, ``turn_opening`` ... in a row are exactly
+        what ``turns`` makes.
+        """
+        return self._batch([system_row(self, system)])
+
+    def turn_opening(
+        self, turn: Turn, *, first: bool, tile_tokens: int | None = None, system: str | None = None
+    ) -> ChatTokens:
+        """(1, L) a turn up to where its answer begins; ``turn.answer`` is not read.
+
+        Args:
+            turn: The words and the number of images.
+            first: Whether it is the dialogue's first turn.
+            tile_tokens: As of ``turns``.
+            system: As of ``turns``; the first turn is parted from a system turn, if there is one.
+        """
+        row = opening_row(self, turn, first=first, tile_tokens=tile_tokens, system=system)
+        return self._batch([row])
+
+    def turn_closing(self, answer: str) -> ChatTokens:
+        """(1, L) an answer and the end of its turn; an empty answer gives the end alone."""
+        return self._batch([closing_row(self, answer)])
+
     def _views(
         self, size: int, num_tiles: Any, num_images: Any, context: bool | None, tokens: int | None, label: str
     ) -> list[_View]:
@@ -231,9 +284,7 @@ class PromptBuilder:
         tiles, images = _per_row(num_tiles, size, "num_tiles"), _per_row(num_images, size, "num_images")
         return [_View(n, m, wanted and n > 0, tile_tokens, label) for n, m in zip(tiles, images, strict=True)]
 
-    def _dialogue(
-        self, turns: Sequence[tuple[str, str | None]], view: _View
-    ) -> tuple[list[int], list[int], int]:
+    def _dialogue(self, turns: Sequence[tuple[str, str | None]], view: _View) -> Row:
         """(ids, labels, vision tokens) of one row."""
         if not turns:
             raise ValueError("a dialogue needs at least one (question, answer) turn")
@@ -249,14 +300,14 @@ class PromptBuilder:
             pieces += template.user
             if number == 0:
                 pieces += self._visual(view)
-            asked = self._encode([*pieces, question, *template.assistant])
+            asked = self.encoder.encode([*pieces, question, *template.assistant])
             ids += asked
             labels += [IGNORE] * len(asked)
             if answer is None:
                 if number != len(turns) - 1:
                     raise ValueError("only the last answer of a dialogue may be None")
                 continue
-            given = self._encode([*self._answer_pieces(answer), *template.end])
+            given = self.encoder.encode([*self.encoder.answer(answer), *template.end])
             ids += given
             labels += given
         if ids.count(self.ids.image_context) != view.slots:
@@ -270,9 +321,9 @@ class PromptBuilder:
         for number in range(images):
             pieces += ["\n"] if number > 0 else []
             pieces += [view.label.replace("{number}", str(number + 1))] if view.label else []
-            pieces.append(Special(T.IMAGE_START))
-            pieces.append(Special(T.IMAGE_CONTEXT, view.num_tiles * view.tile_tokens))
-            pieces.append(Special(T.IMAGE_END))
+            pieces.append(Special(self.image_markers[0]))
+            pieces.append(Special(self.image_markers[1], view.num_tiles * view.tile_tokens))
+            pieces.append(Special(self.image_markers[2]))
         if view.with_context:
             pieces.append(Special(T.CONTEXT_START))
             pieces.append(Special(T.TIME_CONTEXT, self.num_context))
@@ -281,80 +332,9 @@ class PromptBuilder:
             pieces.append("\n")
         return pieces
 
-    def _encode(self, pieces: Sequence[str | Special]) -> list[int]:
-        """Special pieces by name; neighbouring texts as one plain text, as the released code does."""
-        ids: list[int] = []
-        text = ""
-        for piece in pieces:
-            if isinstance(piece, str):
-                text += piece
-                continue
-            ids += self._plain(text)
-            text = ""
-            ids += [self._id(piece.token)] * piece.count
-        return ids + self._plain(text)
-
-    def _id(self, token: str) -> int:
-        index = T.token_id(self.tokenizer, token)
-        if index is None:
-            raise ValueError(f"the tokenizer lacks the special token {token}; see tokens.add_special_tokens")
-        return index
-
-    def _plain(self, text: str) -> list[int]:
-        """Tokens of text in which nothing is special, whatever it spells."""
-        if not text:
-            return []
-        backend = self.tokenizer.backend_tokenizer
-        before = backend.encode_special_tokens
-        backend.encode_special_tokens = True
-        try:
-            # a lone surrogate cannot be encoded
-            text = text.encode("utf-8", "replace").decode("utf-8")
-            ids = backend.encode(text, add_special_tokens=False).ids
-        finally:
-            backend.encode_special_tokens = before
-        if not self._special_ids.isdisjoint(ids):
-            raise ValueError(f"this tokenizer reads special tokens out of plain text: {text[:80]!r}")
-        return list(ids)
-
-    def _answer_pieces(self, answer: str) -> list[str | Special]:
-        """An answer in pieces: ``ANSWER_TOKENS`` are special in it, all else is plain text."""
-        parts = _ANSWER_PATTERN.split(answer)
-        return [Special(part) if part in T.ANSWER_TOKENS else part for part in parts]
-
-    def _batch(self, rows: Sequence[tuple[list[int], list[int], int]]) -> ChatTokens:
-        """Pad on the right and find the places of images, context and ``[SEG]``."""
-        if not rows:
-            raise ValueError("at least one dialogue is needed, got none")
-        length = max(len(ids) for ids, _, _ in rows)
-        input_ids = torch.full((len(rows), length), self.pad_id, dtype=torch.int64)
-        labels = torch.full((len(rows), length), IGNORE, dtype=torch.int64)
-        attention_mask = torch.zeros(len(rows), length, dtype=torch.bool)
-        for i, (ids, targets, _) in enumerate(rows):
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            labels[i, : len(ids)] = torch.tensor(targets)
-            attention_mask[i, : len(ids)] = True
-        seg = [[at for at, target in enumerate(targets) if target == self.ids.seg] for _, targets, _ in rows]
-        most = max(1, max(len(places) for places in seg))
-        seg_positions = torch.tensor(
-            [places + [-1] * (most - len(places)) for places in seg], dtype=torch.int64
-        )
-        context = [
-            [at for at, token in enumerate(ids) if token == self.ids.time_context] for ids, _, _ in rows
-        ]
-        width = self.num_context if self.with_context else 0
-        context_positions = torch.tensor(
-            [places or [-1] * width for places in context], dtype=torch.int64
-        ).reshape(len(rows), width)
-        return ChatTokens(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            labels=labels,
-            image_positions=input_ids == self.ids.image_context,
-            context_positions=context_positions,
-            seg_positions=seg_positions[:, 0] if most == 1 else seg_positions,
-            image_slots=tuple(slots for _, _, slots in rows),
-        )
+    def _batch(self, rows: Sequence[Row]) -> ChatTokens:
+        """Rows as one padded batch."""
+        return pad_rows(rows, self.ids, self.pad_id, self.num_context if self.with_context else 0)
 
 
 def _fill(question: str, expression: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -48,3 +49,17 @@ class ChatTokens:
     def num_image_slots(self) -> int:
         """Vision tokens expected in the whole batch."""
         return sum(self.image_slots) if self.image_slots else int(self.image_positions.sum())
+
+
+def token_piece(ids: Sequence[int]) -> ChatTokens:
+    """(1, L) piece of a dialogue made of token numbers as they were generated: no images, no labels."""
+    input_ids = torch.tensor([list(ids)], dtype=torch.int64).reshape(1, -1)
+    return ChatTokens(
+        input_ids=input_ids,
+        attention_mask=torch.ones_like(input_ids, dtype=torch.bool),
+        labels=torch.full_like(input_ids, IGNORE),
+        image_positions=torch.zeros_like(input_ids, dtype=torch.bool),
+        context_positions=torch.zeros(1, 0, dtype=torch.int64),
+        seg_positions=torch.full((1,), -1),
+        image_slots=(0,),
+    )

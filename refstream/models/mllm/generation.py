@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 if TYPE_CHECKING:
+    from refstream.models.mllm.adapter import MLLMAdapter
     from refstream.models.mllm.internvl import InternVL
 
 
@@ -47,9 +48,10 @@ def states_at(hidden: Tensor, ids: Tensor, token: int) -> Tensor:
 
 @torch.no_grad()
 def generate_greedy(
-    mllm: InternVL,
+    mllm: InternVL | MLLMAdapter,
     embeds: Tensor,
     *,
+    positions: Tensor | None = None,
     max_new_tokens: int,
     stop_ids: Sequence[int],
     stop_words: Sequence[str] = (),
@@ -60,6 +62,8 @@ def generate_greedy(
     Args:
         mllm: The model.
         embeds: (1, L, D) embedded prompt without padding.
+        positions: (..., L) of the prompt where they are not simply counted; words after it go on after the
+            largest.
         max_new_tokens: Most tokens to generate.
         stop_ids: Tokens that end the answer.
         stop_words: Texts that end the answer; each step then decodes the answer so far, as Sa2VA's code does.
@@ -75,7 +79,11 @@ def generate_greedy(
     all_hidden: list[tuple[Tensor, ...]] = []
     while len(ids) < max_new_tokens:
         output = mllm.model.model.language_model(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True, output_hidden_states=keep_all_hidden
+            inputs_embeds=embeds,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            output_hidden_states=keep_all_hidden,
         )
         states.append(output.last_hidden_state[0, -1])
         if keep_all_hidden:
@@ -85,6 +93,8 @@ def generate_greedy(
         if ids[-1] in stop_ids or (stop_words and _ends(mllm, ids, stop_words)):
             break
         embeds = mllm.word_embeddings(next_id.view(1, 1))
+        if positions is not None:
+            positions = positions.amax() + 1 + torch.zeros_like(positions[..., -1:])
     generated = torch.tensor(ids, dtype=torch.int64)
     hidden = torch.stack(states)[1:]
     at_seg = states_at(hidden, generated, mllm.prompts.ids.seg)
@@ -98,6 +108,6 @@ def generate_greedy(
     )
 
 
-def _ends(mllm: InternVL, ids: list[int], stop_words: Sequence[str]) -> bool:
+def _ends(mllm: InternVL | MLLMAdapter, ids: list[int], stop_words: Sequence[str]) -> bool:
     text = str(mllm.tokenizer.decode(ids, skip_special_tokens=False))
     return text.replace("\r", "").replace("\n", "").endswith(tuple(stop_words))

@@ -80,18 +80,18 @@ def image_tiles(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
     columns, rows = tile_grid(*image.shape[:2], max_tiles=max_tiles, side=side)
-    pixels = _resize(image, side * rows, side * columns, mode, device)
+    pixels = resize_bicubic(image, side * rows, side * columns, mode, device)
     tiles = (
         pixels.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
     )
     if thumbnail and columns * rows > 1:
-        tiles = torch.cat([tiles, _resize(image, side, side, mode, device)[None]])
+        tiles = torch.cat([tiles, resize_bicubic(image, side, side, mode, device)[None]])
     mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float32, device=tiles.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, dtype=torch.float32, device=tiles.device).view(3, 1, 1)
     return (tiles - mean) / std
 
 
-def _resize(
+def resize_bicubic(
     image: np.ndarray, height: int, width: int, mode: ResizeMode, device: torch.device | str
 ) -> Tensor:
     """Bicubic to (3, height, width) float32 in [0, 1]."""

@@ -7,6 +7,7 @@ order (151,674 -> 151,682 tokens, so that ``[SEG]`` is 151674); Sa2VA adds the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ END_OF_TEXT = "<|endoftext|>"
 SA2VA_TOKENS = (SEG, PHRASE_START, PHRASE_END, REGION_START, REGION_END)
 ADDED_TOKENS = (*SA2VA_TOKENS, TIME_CONTEXT, CONTEXT_START, CONTEXT_END)
 IMAGE_TOKENS = (IMAGE_START, IMAGE_END, IMAGE_CONTEXT)
+IMAGE_MARKERS = (IMAGE_START, IMAGE_CONTEXT, IMAGE_END)
+"""What stands before, at and after the places of an image's vision tokens."""
 CHAT_TOKENS = (TURN_START, TURN_END, END_OF_TEXT)
 
 ANSWER_TOKENS = SA2VA_TOKENS
@@ -59,19 +62,27 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int | None:
     return tokenizer.backend_tokenizer.token_to_id(token)
 
 
-def special_ids(tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
+def special_ids(
+    tokenizer: PreTrainedTokenizerFast, image_markers: Sequence[str] = IMAGE_MARKERS
+) -> SpecialIds:
     """Look the special tokens up.
+
+    Args:
+        tokenizer: Holds them.
+        image_markers: This family's three tokens before, at and after an image's vision tokens.
 
     Raises:
         ValueError: if one of those that every prompt needs is missing.
     """
+    if isinstance(image_markers, str) or len(image_markers) != 3:
+        raise ValueError(f"image_markers are three tokens (before, at, after), got {image_markers!r}")
     vocabulary = tokenizer.get_vocab()
     required = {
         "turn_start": TURN_START,
         "turn_end": TURN_END,
-        "image_start": IMAGE_START,
-        "image_end": IMAGE_END,
-        "image_context": IMAGE_CONTEXT,
+        "image_start": image_markers[0],
+        "image_context": image_markers[1],
+        "image_end": image_markers[2],
         "seg": SEG,
     }
     missing = [token for token in required.values() if token not in vocabulary]
