@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refstream.cli import main
+from refstream.evaluation.qa.ovo import OVOBench
 
 
 def test_data_prepare_makes_what_evaluation_reads(
@@ -31,3 +32,15 @@ def test_data_prepare_makes_what_evaluation_reads(
     assert (out / "f.json").is_file()
     assert main(["data", "prepare", "mask_dict", "davis17", str(out)]) == 2
     assert "exists; choose another file" in capsys.readouterr().err
+
+
+def test_data_streams_are_read_as_ovo_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "ovo"
+    words = ["data", "streams", "--out", str(root), "--streams", "2", "--seconds", "12", "--size", "64"]
+    assert main(words) == 0
+    assert "2 videos" in capsys.readouterr().err
+    benchmark = OVOBench(root)
+    assert {question.video for question in benchmark.questions}
+    assert all(benchmark.video_path(question).is_file() for question in benchmark.questions)
+    assert main(words) == 2
+    assert "choose another folder" in capsys.readouterr().err

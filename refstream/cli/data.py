@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from refstream.cli.console import OUT, note, progress_bar
 from refstream.files import write_json
+
+if TYPE_CHECKING:
+    from refstream.synthetic.streams import SyntheticStream
 
 TO_MEND = 1
 """Exit code of a check that found something."""
@@ -13,7 +18,7 @@ TO_MEND = 1
 
 def run(args: argparse.Namespace) -> int:
     """Carry out the command; see ``refstream data --help``."""
-    commands = {"minirvos": _minirvos, "check": _check, "prepare": _prepare}
+    commands = {"minirvos": _minirvos, "streams": _streams, "check": _check, "prepare": _prepare}
     return commands[args.what](args)
 
 
@@ -27,6 +32,24 @@ def _minirvos(args: argparse.Namespace) -> int:
     left_out = ", ".join(f"{count} left out ({reason})" for reason, count in report.left_out.items())
     counts = f"{report.clips} clips and {report.expressions} expressions are in {report.root}"
     note("; ".join(filter(None, [f"{report.layout} {report.split}: {counts}", left_out])), quiet=args.quiet)
+    return 0
+
+
+def _streams(args: argparse.Namespace) -> int:
+    from refstream.synthetic.stream_writers import write_ovo
+    from refstream.synthetic.streams import MiniStreams
+
+    source = MiniStreams(args.split, args.seed, args.streams, duration_s=args.seconds, size=args.size)
+    with progress_bar("writing", len(source), quiet=args.quiet) as advance:
+
+        def rendered() -> Iterator[SyntheticStream]:
+            for number in range(len(source)):
+                yield source.stream(number)
+                advance()
+
+        report = write_ovo(args.out, rendered(), seed=args.seed)
+    points = ", ".join(f"{task} {count}" for task, count in sorted(report.points.items()))
+    note(f"{report.videos} videos are in {report.root}; asked: {points}", quiet=args.quiet)
     return 0
 
 

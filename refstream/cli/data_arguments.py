@@ -11,9 +11,10 @@ LAYOUTS = ("mevis", "revos", "ref_davis17", "ref_youtube_vos", "refcoco", "refco
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add the commands ``minirvos``, ``check`` and ``prepare``."""
+    """Add the commands ``minirvos``, ``streams``, ``check`` and ``prepare``."""
     commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     _minirvos(_command(commands, "minirvos", "write synthetic data in the layout of an official dataset"))
+    _streams(_command(commands, "streams", "write synthetic streams with questions in OVO-Bench's format"))
     _check(_command(commands, "check", "say what is missing, misaligned or misspelt in a dataset"))
     _prepare(_command(commands, "prepare", "make files that downloads lack, such as Ref-DAVIS17 from DAVIS"))
 
@@ -43,6 +44,25 @@ examples:
     parser.add_argument("--seed", type=_count, default=0)
     parser.add_argument("--clips", type=_positive, default=10, metavar="N", help="or pictures, default 10")
     parser.add_argument("--frames", type=_positive, default=24, metavar="T")
+    parser.add_argument("--size", type=_positive, default=128, help="side in pixels")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _streams(parser: argparse.ArgumentParser) -> None:
+    parser.description = """\
+Write MiniRVOS streams in OVO-Bench's format, see docs/data.md: things happen to shapes, and are asked about.
+A development benchmark: not to be quoted as a result on real data.
+"""
+    parser.epilog = """\
+example:
+  refstream data streams --out data/minirvos/ovo --streams 50
+  refstream eval MODEL --benchmark ovo_bench --data data/minirvos/ovo
+"""
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="root of the benchmark")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="test")
+    parser.add_argument("--seed", type=_count, default=0)
+    parser.add_argument("--streams", type=_positive, default=10, metavar="N", help="videos, default 10")
+    parser.add_argument("--seconds", type=_positive, default=20, metavar="S", help="of each, default 20")
     parser.add_argument("--size", type=_positive, default=128, help="side in pixels")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
