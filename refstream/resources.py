@@ -11,6 +11,8 @@ TINY_FOLDERS = (_PACKAGE.parent / "pretrained" / "tiny", _PACKAGE / "pretrained"
 """Candidates for the embedded weights: of a checkout, of an installation."""
 DEFAULT_NAME = "default"
 """File beside several models that holds the folder's name of the one to take."""
+DEFAULT_TEXT_NAME = "default_text"
+"""The same for a model that answers in words."""
 
 
 def model_folder(path: str | Path) -> Path:
@@ -27,10 +29,7 @@ def model_folder(path: str | Path) -> Path:
     if not path.is_dir():
         raise UserError(f"no model folder at {path}; expected a folder with config.json")
     if (path / DEFAULT_NAME).is_file():
-        chosen = path / (path / DEFAULT_NAME).read_text(encoding="utf-8").strip()
-        if chosen.parent != path or not (chosen / "config.json").is_file():
-            raise UserError(f"{path / DEFAULT_NAME} must name a model folder beside it, got {chosen.name!r}")
-        return chosen
+        return _named_in(path / DEFAULT_NAME)
     inside = sorted(file.parent for file in path.glob("*/config.json"))
     if len(inside) == 1:
         return inside[0]
@@ -40,19 +39,33 @@ def model_folder(path: str | Path) -> Path:
     raise UserError(f"{path} is not a model folder: it has no config.json")
 
 
-def default_model_path() -> Path:
+def default_model_path(answers: str = "masks") -> Path:
     """The embedded tiny model.
+
+    Args:
+        answers: "masks", or "text" for the one that answers in words.
 
     Raises:
         UserError: it is not there, as in a checkout before ``make tiny``.
     """
     for folder in TINY_FOLDERS:
-        if any(folder.glob("*/config.json")):
+        if answers == "masks" and any(folder.glob("*/config.json")):
             return model_folder(folder)
+        if answers == "text" and (folder / DEFAULT_TEXT_NAME).is_file():
+            return _named_in(folder / DEFAULT_TEXT_NAME)
+    what = "embedded model" if answers == "masks" else "embedded model that answers in words"
     raise UserError(
-        f"the embedded model is missing (looked in {TINY_FOLDERS[0]}); "
-        "rebuild it with `make tiny`, or name a model folder"
+        f"the {what} is missing (looked in {TINY_FOLDERS[0]}); rebuild it with `make tiny`, or name a model "
+        "folder with --model"
     )
+
+
+def _named_in(file: Path) -> Path:
+    """The model folder beside ``file`` that it names."""
+    chosen = file.parent / file.read_text(encoding="utf-8").strip()
+    if chosen.parent != file.parent or not (chosen / "config.json").is_file():
+        raise UserError(f"{file} must name a model folder beside it, got {chosen.name!r}")
+    return chosen
 
 
 def is_embedded(path: str | Path) -> bool:

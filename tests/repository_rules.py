@@ -22,7 +22,17 @@ METHODS_PACKAGE = "refstream_projects"
 
 # Rooms of the core, lowest first: a room imports those of its own rank or below, and never in a circle.
 RANKS = (
-    {"structures", "errors", "files", "images", "video", "video_writer", "registry", "resources"},
+    {
+        "structures",
+        "errors",
+        "files",
+        "images",
+        "video",
+        "video_writer",
+        "registry",
+        "resources",
+        "stream_records",
+    },
     {"checkpoints"},
     {"models", "data", "synthetic"},
     {"streaming"},
@@ -36,6 +46,7 @@ VIDEO_HOMES = ("refstream/video.py", "refstream/video_")
 SEAMS = (
     (r"^sam2(\.|$)|^transformers\.(Sam2|models\.sam2)", ("refstream/models/segmenter/",)),
     (r"^transformers\.(InternVL|models\.internvl)", ("refstream/models/mllm/",)),
+    (r"^transformers\.(Qwen2_5|models\.qwen2_5)", ("refstream/models/mllm/",)),
     (r"^mmengine\.(runner|_strategy|Runner|Flexible)|^(xtuner|deepspeed)(\.|$)", ("refstream/engine/",)),
     (r"^(av|decord|imageio|moviepy)(\.|$)|^cv2\.VideoCapture", VIDEO_HOMES),
     (r"^pycocotools(\.|$)", ("refstream/data/rle.py", "refstream/evaluation/metrics/coco_ap.py")),
@@ -197,9 +208,16 @@ def names_a_method(path: str, source: str, methods: tuple[str, ...] | None = Non
         else:
             continue
         is_word = not re.search(r"\s", word)  # prose, as in a help text, may name a method
-        if is_word and any(method in word.lower().replace("_", "") for method in methods):
+        if is_word and any(spells(word, method) for method in methods):
             problems.append(f"line {node.lineno}: {word!r}")
     return problems
+
+
+def spells(name: str, method: str) -> bool:
+    """Whether neighbouring words of a name, joined, are the method's: StreamOfDraws holds no "streamo"."""
+    words = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+    joined = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
+    return method in joined
 
 
 def method_folders() -> tuple[str, ...]:

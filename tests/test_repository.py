@@ -200,6 +200,7 @@ def test_rules_over_many_files_can_fail():
     assert not names_a_method(
         CORE, '"""As in WonderNet."""\nHELP = "e.g. wondernet or another"', ("wondernet",)
     )
+    assert not names_a_method(CORE, "class StreamOfDraws:\n    pass\nStreamOfDraws", ("streamo",))
     assert unimported({CORE: "refstream.models.x"}, {CORE: "import refstream.models.x"}) == [CORE]
     assert not unimported({CORE: "refstream.models.x"}, {"refstream/models/__init__.py": "from .x import A"})
     assert identical({"a": b"x" * 64, "b": b"x" * 64, "c": b"y" * 64}) == ["a = b"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,17 @@ from refstream.evaluation.qa.answers import Answers
 from refstream.evaluation.qa.ovo import OVOBench
 from refstream.evaluation.qa.ovo_events import is_event_log
 from refstream.evaluation.qa.tempcompass import TempCompass, read_predictions
-from refstream.evaluation.shards import current_shard
+from refstream.evaluation.shards import Shard, current_shard
 from refstream.files import atomic_write_text, write_json
 from refstream.resources import model_folder
 
-ANSWERS = "answers.json"
+ANSWERS, FINISHED = "answers.json", "finished"
 NUM_LISTED = 20
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Let a model answer, then score; resumable like every evaluation."""
-    benchmark = _open(args)
+    benchmark = open_asked(args)
     scorer = QA_BENCHMARKS[args.benchmark].scorer(args.protocol)
     shard = current_shard(args.launcher)
     quiet = args.quiet or shard.rank > 0
@@ -56,13 +57,11 @@ def evaluate(args: argparse.Namespace) -> int:
     device = device_of(args)
     dtype = dtype_of(args, device)
     key = run_key(benchmark, "", sampling) | model_key(folder, device, dtype, {})
-    finished = out / "finished"
 
     def first() -> None:
         if args.fresh:
             clear(out)
-        for path in (finished / "items").glob("*.json"):  # of an earlier run
-            path.unlink()
+        forget_finished(out)
 
     with shard.beating(out / RANKS, first=first) as mine:
         ledger = FolderLedger(out / "run", key)
@@ -77,28 +76,49 @@ def evaluate(args: argparse.Namespace) -> int:
                 only=[question.id for question in questions],
                 progress=lambda done, total: advance(),
             )
-        ranks = FolderLedger(finished, key)
-        ranks.write(str(mine.rank), {"item": str(mine.rank), "problems": answered.problems})
-        if mine.rank > 0:
+        problems = gather_problems(mine, out, key, answered.problems)
+        if problems is None:
             return 0
-        everyone = {str(rank) for rank in range(mine.world)}
-        mine.wait(ranks, everyone, "answering")
-    problems: dict[str, str] = {}
+    say_problems(problems, len(benchmark.questions) - len(problems), benchmark.name, quiet=quiet)
+    answers = {q.id: r["answer"] for q in benchmark.questions if (r := ledger.read(q.id)) is not None}
+    write_answers(out / ANSWERS, answers)
+    return report(args, score_answers(benchmark, answers, scorer), str(args.model), out)
+
+
+def forget_finished(out: Path) -> None:
+    """Remove what the processes of an earlier run said at their end."""
+    for path in (out / FINISHED / "items").glob("*.json"):
+        path.unlink()
+
+
+def gather_problems(
+    mine: Shard, out: Path, key: Mapping[str, Any], problems: Mapping[str, str]
+) -> dict[str, str] | None:
+    """What could not be asked, of all processes: in rank 0, once all have ended; None in the others."""
+    ranks = FolderLedger(out / FINISHED, key)
+    ranks.write(str(mine.rank), {"item": str(mine.rank), "problems": dict(problems)})
+    if mine.rank > 0:
+        return None
+    everyone = {str(rank) for rank in range(mine.world)}
+    mine.wait(ranks, everyone, "answering")
+    gathered: dict[str, str] = {}
     for rank in sorted(everyone):
-        problems |= (ranks.read(rank) or {}).get("problems", {})
-    if len(problems) == len(benchmark.questions):
+        gathered |= (ranks.read(rank) or {}).get("problems", {})
+    return gathered
+
+
+def say_problems(problems: Mapping[str, str], asked: int, benchmark: str, *, quiet: bool) -> None:
+    """Note the first of them. Raises UserError if nothing at all could be asked."""
+    if problems and not asked:
         name, problem = next(iter(problems.items()))
         raise UserError(
-            f"none of the {len(problems)} questions of {benchmark.name} could be asked, such as {name}: "
+            f"none of the {len(problems)} questions of {benchmark} could be asked, such as {name}: "
             f"{problem}; docs/benchmarks_qa.md says where the videos belong"
         )
     for name, problem in list(problems.items())[:NUM_LISTED]:
         note(f"{name}: {problem}", quiet=quiet)
     if len(problems) > NUM_LISTED:
         note(f"... in all, {len(problems)} questions could not be asked", quiet=quiet)
-    answers = {q.id: r["answer"] for q in benchmark.questions if (r := ledger.read(q.id)) is not None}
-    write_answers(out / ANSWERS, answers)
-    return _report(args, score_answers(benchmark, answers, scorer), str(args.model), out)
 
 
 def read_any(path: Path, benchmark: QABenchmark) -> Answers:
@@ -122,7 +142,7 @@ def read_any(path: Path, benchmark: QABenchmark) -> Answers:
 
 def score(args: argparse.Namespace) -> int:
     """Score answers in any form that ``read_any`` reads."""
-    benchmark = _open(args)
+    benchmark = open_asked(args)
     path: Path = args.predictions
     answers = read_any(path, benchmark)
     result = score_answers(benchmark, answers, QA_BENCHMARKS[args.benchmark].scorer(args.protocol))
@@ -132,10 +152,10 @@ def score(args: argparse.Namespace) -> int:
             "With --missing score they count as wrong"
         )
     out = args.out or Path("outputs/score") / f"{path.resolve().stem}-{args.benchmark}"
-    return _report(args, result, str(path), out)
+    return report(args, result, str(path), out)
 
 
-def _open(args: argparse.Namespace) -> QABenchmark:
+def open_asked(args: argparse.Namespace) -> QABenchmark:
     wrong = [name for name in ("split", "compat") if getattr(args, name) is not None]
     if wrong:
         raise UserError(f"--{wrong[0]} means nothing to {args.benchmark}; leave it out")
@@ -143,10 +163,18 @@ def _open(args: argparse.Namespace) -> QABenchmark:
     return load_qa_benchmark(args.benchmark, **options)
 
 
-def _report(args: argparse.Namespace, result: QAResult, subject: str, out: Path) -> int:
-    """Write result.json and items.csv, print the table."""
+def report(
+    args: argparse.Namespace,
+    result: QAResult,
+    subject: str,
+    out: Path,
+    extra: Mapping[str, Any] | None = None,
+) -> int:
+    """Write result.json (with more fields if given) and items.csv, print the table."""
     rows = [{"group": group, **figures} for group, figures in result.summary.items()]
-    write_json(out / RESULT, {**provenance([]), "model": subject, "rows": rows, **result.to_dict()})
+    write_json(
+        out / RESULT, {**provenance([]), "model": subject, "rows": rows, **result.to_dict(), **(extra or {})}
+    )
     text = io.StringIO()
     lines = result.rows()
     writer = csv.DictWriter(text, list(dict.fromkeys(k for line in lines for k in line)), lineterminator="\n")

@@ -21,6 +21,7 @@ RefStream: say what to look for, and masks stream out.
 
   refstream demo                                             the embedded model on an embedded clip
   refstream segment --video clip.mp4 --expression "the dog"  your own video, camera or stream
+  refstream watch --video 0 --ask "tell me when ..."         answers in words, as it happens
   refstream eval pretrained/tiny --benchmark minirvos        score a model
   refstream score results.json --benchmark mevis             score masks that are there already
   refstream train CONFIG                                     train one
@@ -29,6 +30,12 @@ RefStream: say what to look for, and masks stream out.
 
 def _segment(args: argparse.Namespace) -> int:
     from refstream.cli.segment import run
+
+    return run(args)
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from refstream.cli.watch import run
 
     return run(args)
 
@@ -84,6 +91,7 @@ def _bench(args: argparse.Namespace) -> int:
 Command = tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 COMMANDS: tuple[Command, ...] = (
     ("segment", "segment a video, folder of frames, camera or stream", arguments.segment, _segment),
+    ("watch", "answer questions about a video while it runs, in words", arguments.watch, _watch),
     ("demo", "the whole way on the embedded clip, or on your own", arguments.demo, _demo),
     ("eval", "score a model on a benchmark", arguments.evaluate, _eval),
     ("score", "score saved predictions on a benchmark", arguments.score, _score),

@@ -105,15 +105,18 @@ examples:
     )
     add_jobs(group)
     add_launcher(group)
+    from refstream.cli.stream_arguments import add_streams
+
+    add_streams(parser)
     group = parser.add_argument_group("benchmarks answered in words")
     group.add_argument("--qa-fps", type=float, default=1.0, metavar="R", help="frames a second, default 1")
     group.add_argument("--qa-frames", type=_positive, default=64, metavar="N", help="at most, default 64")
     group = parser.add_argument_group("minirvos")
     group.add_argument("--seed", type=_count, help="of the clips drawn, and of --gate random; default 0")
-    group.add_argument("--clips", type=_positive, metavar="N", help="default 50")
+    group.add_argument("--clips", type=_positive, metavar="N", help="default 50; of streams: 300")
     group.add_argument("--frames", type=_positive, metavar="T", help="per clip, default 24")
     group.add_argument("--world", choices=["rich", "plain"], help="default rich")
-    _device(parser)
+    add_device(parser)
     _gate(parser)
 
 
@@ -129,6 +132,13 @@ def submit(parser: argparse.ArgumentParser) -> None:
     from refstream.cli import scoring_arguments
 
     scoring_arguments.add_submit(parser)
+
+
+def watch(parser: argparse.ArgumentParser) -> None:
+    """Options of ``refstream watch``."""
+    from refstream.cli import watch_arguments
+
+    watch_arguments.add_watch(parser)
 
 
 def train(parser: argparse.ArgumentParser) -> None:
@@ -230,7 +240,7 @@ examples:
     parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--size", type=_size, default=(480, 854), metavar="HxW", help="default: 480x854")
     parser.add_argument("--quiet", action="store_true", help="no table")
-    _device(parser)
+    add_device(parser)
 
 
 def data(parser: argparse.ArgumentParser) -> None:
@@ -259,12 +269,13 @@ def _model(parser: argparse.ArgumentParser) -> None:
         metavar="SIZES",
         help="no weights: random ones of a real size, such as internvl2_5-1b+sam2.1-large",
     )
-    _device(group)
+    add_device(group)
     _gate(group)
     group.add_argument("--seed", type=_count, default=0, help="of everything random, default 0")
 
 
-def _device(group: argparse._ActionsContainer) -> None:
+def add_device(group: argparse._ActionsContainer) -> None:
+    """Where and in which numbers a model runs."""
     group.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     group.add_argument(
         "--dtype",
@@ -294,7 +305,7 @@ def add_jobs(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "--item-timeout",
-        type=_seconds,
+        type=above_zero,
         default=900.0,
         metavar="S",
         help="for scoring one video with --jobs, default 900; a process that needs longer is ended",
@@ -313,17 +324,21 @@ def _gate(group: argparse._ActionsContainer) -> None:
 
 
 def _stream(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("video")
+    add_limits(parser.add_argument_group("video"), rate="--fps")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no notes, no table")
+
+
+def add_limits(group: argparse._ActionsContainer, *, rate: str) -> None:
+    """How much of a video is read and how; ``rate`` is the option of a folder's frame rate."""
     group.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
     group.add_argument("--max-side", type=_positive, metavar="PX", help="shrink frames to this longer side")
-    group.add_argument("--fps", type=float, help="rate of a folder of frames, default 24")
+    group.add_argument(rate, type=float, metavar="FPS", help="rate of a folder of frames, default 24")
     group.add_argument(
         "--on-error",
         choices=["raise", "skip"],
         default="raise",
         help="damaged frames: stop with what there is (raise), or leave them out (skip)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no notes, no table")
 
 
 def _count(text: str) -> int:
@@ -333,10 +348,11 @@ def _count(text: str) -> int:
     return value
 
 
-def _seconds(text: str) -> float:
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return value
 
 
@@ -348,6 +364,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _positive(text: str) -> int:
+    """A whole number of 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")

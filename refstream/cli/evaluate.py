@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from refstream.cli import answers
-from refstream.cli.console import Advance, note, progress_bar
+from refstream.cli import answers, streams
+from refstream.cli.console import note
 from refstream.cli.options import device_of, dtype_of, gate_of, load_model
+from refstream.cli.steps import Steps
 from refstream.cli.tables import show, show_published
 from refstream.errors import UserError
 from refstream.evaluation.benchmark import MaskBenchmark
@@ -36,6 +36,8 @@ MINIRVOS = {"clips": "num_clips", "frames": "num_frames", "seed": "seed", "world
 
 def run(args: argparse.Namespace) -> int:
     """Carry out the command; see ``refstream eval --help``."""
+    if streams.applies(args):
+        return streams.evaluate(args)
     if args.benchmark in QA_BENCHMARKS:
         return answers.evaluate(args)
     shard = current_shard(args.launcher)
@@ -143,31 +145,6 @@ def _curve(
         )
     curve.save(out / CURVE)
     return curve
-
-
-class Steps:
-    """A progress bar for each part of an evaluation, one after the other. A context manager."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet, self._stack = quiet, ExitStack()
-        self._what, self._done = "", 0
-        self._advance: Advance | None = None
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """See ``evaluate.Progress``."""
-        if self._advance is None or what != self._what or done < self._done:
-            self._stack.close()
-            self._advance = self._stack.enter_context(progress_bar(what, total, quiet=self._quiet))
-            self._what, self._done = what, 0
-        while self._done < done:
-            self._done += 1
-            self._advance()
-
-    def __enter__(self) -> Steps:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.close()
 
 
 def _check_out(out: Path, publish: Path | None) -> None:

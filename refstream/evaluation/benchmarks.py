@@ -32,6 +32,7 @@ from refstream.evaluation.readers.ref_youtube_vos import RefYouTubeVOSBenchmark
 from refstream.evaluation.readers.refcoco import GRefCOCOBenchmark, RefCOCOBenchmark
 from refstream.evaluation.readers.revos import ReVOSBenchmark
 from refstream.evaluation.results import EvalResult
+from refstream.evaluation.stream_tasks import NAME as STREAMS
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def entry_of(name: str) -> Entry:
     if name not in BENCHMARKS:
         if name in QA_BENCHMARKS:
             raise UserError(f"{name} is answered in words, it has no masks; see docs/benchmarks_qa.md")
-        known = sorted({*BENCHMARKS, *QA_BENCHMARKS})
+        if name == STREAMS:
+            raise UserError(f"{name} is answered in words over streams, it has no masks")
+        known = sorted({*BENCHMARKS, *QA_BENCHMARKS, STREAMS})
         guess = near(name, known)
         hint = f"did you mean {guess}?" if guess else f"available: {', '.join(known)}"
         raise UserError(f"unknown benchmark {name!r}; {hint}")

@@ -13,6 +13,9 @@ from later ones, except by the option that says so. Events without text said not
 | SSR, CRR | ``spoken`` | the last text up to t, which should say Yes or No |
 | | ``state`` | SSR: Yes while the last state up to t is "standby"; CRR: Yes once there was a text |
 
+A "response" at t itself says that the step is over with t; the labels of SSR count that moment in (145 of the
+public file's 629 points lie there), so it is a Yes as well.
+
 States stand in ``extra["state"]``: "silence", "standby" or "response".
 """
 
@@ -35,6 +38,8 @@ ChoiceRule = Literal["last", "first_after"]
 CountRule = Literal["events", "spoken"]
 StateRule = Literal["spoken", "state"]
 STATES = ("silence", "standby", "response")
+SAME_TIME_S = 1e-3
+"""Times closer than this are the same: containers round timestamps to milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,10 @@ def _by_state(log: EventLog, question: Question) -> str:
             'or take the rule state="spoken"'
         )
     index = bisect_right(log.state_times, time_s)
-    return "Yes" if index and log.states[index - 1] == "standby" else "No"
+    if not index:
+        return "No"
+    ends_now = log.states[index - 1] == "response" and time_s - log.state_times[index - 1] <= SAME_TIME_S
+    return "Yes" if ends_now or log.states[index - 1] == "standby" else "No"
 
 
 def _last(log: EventLog, time_s: float) -> str | None:
