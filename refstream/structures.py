@@ -44,15 +44,19 @@ class Frame:
 
 @dataclass(frozen=True)
 class Query:
-    """What a person asks of a stream: one referring expression.
+    """What a person asks of a stream: a referring expression, or a question in words.
 
     Attributes:
         id: Unique within a session.
         expression: The words, as given by the user.
+        kind: Who is asked, where a session runs several pipelines side by side; empty: the first of them.
+        time_s: When it is asked, in seconds of the stream.
     """
 
     id: str
     expression: str
+    kind: str = ""
+    time_s: float = 0.0
 
 
 @dataclass(frozen=True)

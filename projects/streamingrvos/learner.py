@@ -93,6 +93,7 @@ class StreamingRVOSLearner:
                      for a in set(answers))  # fmt: skip
         dialogues = [turns for turns in batch.dialogues if turns]
         if dialogues:
+            batch.require_single_pictures(self)
             tokens += int((prompts.text(dialogues).labels >= 0).sum())
         return {"masks": len(batch.masks) * batch.num_frames, "tokens": tokens}
 
@@ -141,6 +142,7 @@ class StreamingRVOSLearner:
 
     def _dialogue_loss(self, model: Any, batch: ClipBatch) -> Tensor:
         """Sum of the cross-entropy over all supervised tokens of the batch's dialogues."""
+        batch.require_single_pictures(self)
         chosen = [i for i, turns in enumerate(batch.dialogues) if turns]
         images = [batch.frames[i][0] for i in chosen if len(batch.frames[i])]
         views = iter(model.vision_tokens(images, max_tiles=self.max_tiles) if images else [])

@@ -37,7 +37,6 @@ image is averaged over squares (256 -> 64 -> 16). "FrameI:" is InternVL2.5's way
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +47,7 @@ from torch import Tensor
 
 from refstream.errors import UserError
 from refstream.models.mllm.chat_tokens import ChatTokens
+from refstream.models.mllm.pooling import check_pooling, pool_tokens
 from refstream.models.mllm.tokens import SEG
 
 from .anchors import frame_slots
@@ -251,28 +251,3 @@ def build_reader(model: Any, reader: Mapping[str, Any] | None) -> ClipReader:
         return ClipReader(model, **(reader or {}))
     except TypeError as error:
         raise UserError(f"reader does not accept {dict(reader or {})}: {error}") from error
-
-
-def check_pooling(whole: int, wanted: int) -> None:
-    """Raise a ``UserError`` unless a grid of ``whole`` tokens can be averaged down to ``wanted``."""
-    grid, side = math.isqrt(whole), math.isqrt(max(wanted, 0))
-    if wanted < 1 or side * side != wanted or grid * grid != whole or grid % side:
-        choices = [n * n for n in range(1, grid + 1) if grid % n == 0]
-        raise UserError(
-            f"frame_tokens must be one of {choices} for an MLLM with {whole} tokens per image, got {wanted}"
-        )
-
-
-def pool_tokens(tokens: Tensor, wanted: int) -> Tensor:
-    """(T, n, H) tokens of square grids -> (T, wanted, H), each the mean of a square of them.
-
-    Raises:
-        UserError: If the grid does not divide so.
-    """
-    whole = int(tokens.shape[1])
-    if whole == wanted:
-        return tokens
-    check_pooling(whole, wanted)
-    side = math.isqrt(wanted)
-    step = math.isqrt(whole) // side
-    return tokens.unflatten(1, (side, step, side, step)).mean(dim=(2, 4)).flatten(1, 2)

@@ -119,6 +119,7 @@ class VIRSTLearner:
                 tokens += reader.supervised_tokens(answer) * answers.count(answer)
         dialogues = [turns for turns in batch.dialogues if turns]
         if dialogues:
+            batch.require_single_pictures(self)
             tokens += int((model.mllm.prompts.text(dialogues).labels >= 0).sum())
         return {"masks": masks, "tokens": tokens}
 
@@ -229,6 +230,7 @@ class VIRSTLearner:
 
     def _dialogue_loss(self, model: Any, batch: ClipBatch) -> Tensor:
         """Sum of the cross-entropy over all supervised tokens of the batch's dialogues."""
+        batch.require_single_pictures(self)
         chosen = [i for i, turns in enumerate(batch.dialogues) if turns]
         images = [batch.frames[i][0] for i in chosen if len(batch.frames[i])]
         views = iter(model.vision_tokens(images, max_tiles=self.max_tiles) if images else [])

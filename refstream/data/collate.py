@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refstream.errors import UserError
+
 Dialogue = tuple[tuple[str, str], ...]
 """Turns of a conversation: (question, answer) pairs."""
 
@@ -23,6 +25,8 @@ class ClipSample:
         masks: (E, T, H, W) bool, the truth of each expression; all False where the target is not there.
         id: Names the sample in logs: source, video or image, and what was drawn from it.
         dialogue: Turns to learn as text; the picture (the first frame) stands before the first question.
+        turn_images: How many of the frames come with each turn of the dialogue, after the words of its
+            question, in order of time; empty: one picture, as above.
 
     Raises:
         ValueError: If shapes disagree, or there is nothing to learn from the sample.
@@ -33,6 +37,7 @@ class ClipSample:
     masks: np.ndarray
     id: str = ""
     dialogue: Dialogue = ()
+    turn_images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[3] != 3 or self.frames.dtype != np.uint8:
@@ -48,6 +53,14 @@ class ClipSample:
             )
         if not self.dialogue and not (self.expressions and len(self.frames)):
             raise ValueError(f"sample {self.id!r} has neither an expression on a frame nor a dialogue")
+        images = self.turn_images
+        if images and (
+            len(images) != len(self.dialogue) or min(images) < 0 or sum(images) != len(self.frames)
+        ):
+            raise ValueError(
+                f"sample {self.id!r}: turn_images must share the {len(self.frames)} frames out among "
+                f"{len(self.dialogue)} turns, got {len(images)} numbers with the sum {sum(images)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class ClipBatch:
         ids: N sample ids.
         sample_ids: B sample ids.
         dialogues: B dialogues, empty for clips that have none.
+        turn_images: B tuples, see ``ClipSample``; empty where a dialogue has one picture or none.
         totals: What each kind of loss is divided by (``masks``, ``tokens``), the mean count per micro-batch
             over all that makes up one optimizer step on all ranks; empty: the batch's own counts.
     """
@@ -76,12 +90,27 @@ class ClipBatch:
     ids: list[str]
     sample_ids: list[str] = field(default_factory=list)
     dialogues: list[Dialogue] = field(default_factory=list)
+    turn_images: list[tuple[int, ...]] = field(default_factory=list)
     totals: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def num_frames(self) -> int:
         """T of the clips with expressions; 0 if there are none."""
         return int(self.masks[0].shape[0]) if self.masks else 0
+
+    def require_single_pictures(self, learner: object) -> None:
+        """For a learner that shows a dialogue's picture before its first question, and no other.
+
+        Raises:
+            UserError: If a dialogue has images in its turns, naming learner and sample.
+        """
+        spread = [name for name, images in zip(self.sample_ids, self.turn_images, strict=False) if images]
+        if spread:
+            raise UserError(
+                f"{type(learner).__name__} learns dialogues about one picture, but {spread[0]!r} has "
+                "images in its turns: leave its dataset out of train_dataloader, or choose a learner for "
+                "streams"
+            )
 
 
 def collate_clips(samples: Sequence[ClipSample]) -> ClipBatch:
@@ -102,4 +131,5 @@ def collate_clips(samples: Sequence[ClipSample]) -> ClipBatch:
         ids=[s.id for s in samples for _ in s.expressions],
         sample_ids=[s.id for s in samples],
         dialogues=[s.dialogue for s in samples],
+        turn_images=[s.turn_images for s in samples],
     )

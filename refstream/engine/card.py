@@ -76,7 +76,7 @@ def model_card(
         licence: None says that it follows from base and data.
     """
     parts = model.config
-    kinds = ", ".join(str(part.get("type")) for part in (parts.mllm, parts.segmenter, parts.head))
+    kinds = ", ".join(str(part.get("type")) for part in (parts.mllm, parts.segmenter, parts.head) if part)
     own = list(model.parameters())
     return PAGE.format(
         name=name,

@@ -198,7 +198,8 @@ def measure_load(config: Mapping[str, Any], training: Any) -> Load:
     """Sizes of one micro-batch; of several sources the largest counts.
 
     A learner whose MLLM reads all frames of a clip at once says so by ``clip_tokens(model, expression,
-    num_frames)``: tokens and supervised tokens of one expression.
+    num_frames)``: tokens and supervised tokens of one expression. One that learns dialogues with a frame in
+    every turn has ``turn_tokens(model, question, turns)``: those of one dialogue.
     """
     loader = config["train_dataloader"]
     nodes = [node for _, node in typed(loader["dataset"]) if DATASETS.get(node["type"]) is not None]
@@ -211,6 +212,11 @@ def measure_load(config: Mapping[str, Any], training: Any) -> Load:
     if whole_clips is not None:
         tokens, supervised = whole_clips(training.model, QUESTION, max(t for _, t in clips))
         return Load(samples, samples * max(e for e, _ in clips), tokens, tokens, supervised)
+    dialogues = getattr(training.learner, "turn_tokens", None)
+    if dialogues is not None:
+        turns = max(_turns(node) for node in nodes)
+        tokens, supervised = dialogues(training.model, QUESTION, turns)
+        return Load(samples, samples, tokens, tokens, supervised)
     return Load(
         samples=samples,
         looks=samples * max(e * t for e, t in clips),
@@ -258,6 +264,11 @@ def _setting(node: Mapping[str, Any], name: str) -> int:
     parameter = inspect.signature(find_type(node["type"])).parameters.get(name)
     default = 1 if parameter is None or parameter.default is parameter.empty else parameter.default
     return int(node.get(name, default))
+
+
+def _turns(node: Mapping[str, Any]) -> int:
+    """Most turns of a dataset's dialogues: as it says, or the length of its videos times its rate."""
+    return max(_setting(node, "max_turns"), math.ceil(_setting(node, "duration_s") * _setting(node, "fps")))
 
 
 def _total(parts: list[Part]) -> Part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from refstream.data.collate import ClipBatch
-from refstream.engine.sources import NEW_TOKENIZER, load_original, load_part, missing_weights
+from refstream.engine.sources import (
+    NEW_TOKENIZER,
+    NEW_TOKENIZERS,
+    STREAM_TOKENIZER,
+    load_original,
+    load_part,
+    missing_weights,
+)
 from refstream.models.initialisation import initialise_mllm, initialise_segmenter
 from refstream.models.mllm.lora import add_lora
 from refstream.models.mllm.token_rows import RowMode, train_token_rows
@@ -21,6 +29,7 @@ from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
 from refstream.registry import LEARNERS, MODELS, import_methods
 from refstream.synthetic.expressions import all_words
+from refstream.synthetic.streams_words import all_stream_words
 
 DTYPES = {None: None, "bfloat16": torch.bfloat16}
 
@@ -29,12 +38,15 @@ DTYPES = {None: None, "bfloat16": torch.bfloat16}
 class TrainingModel(BaseModel):
     """A model and its learner, with what is trained, in which precision, and where weights come from.
 
-    Weights are drawn, then taken from ``init_from``, then from ``sources``; then adapters are added.
+    Weights are drawn, then taken from ``init_from``, then from ``sources``; a learner that has a method
+    ``prepare(model)`` may then change some of them (the rows of new tokens); then adapters are added.
 
     Args:
-        model: Keys of ``RefStreamConfig``: ``mllm``, ``segmenter``, ``head``, ``pipeline``.
+        model: Keys of ``RefStreamConfig``: ``mllm``, ``segmenter``, ``head``, ``pipeline``; without segmenter
+            and head a model that only speaks.
         learner: Config from ``LEARNERS``; ``hidden_size`` is filled in where the learner takes it.
-        tokenizer: Folder of a tokenizer, or "minirvos" for a new one of MiniRVOS' words.
+        tokenizer: Folder of a tokenizer, "minirvos" for a new one of MiniRVOS' words, or "minirvos_streams"
+            for one that has those of its streams as well.
         initialise: Options of ``initialise_mllm`` and ``initialise_segmenter``, under ``mllm`` and
             ``segmenter``.
         init_from: Original weights: ``mllm`` (InternVL folder) and ``segmenter`` (SAM2 file or folder).
@@ -82,10 +94,14 @@ class TrainingModel(BaseModel):
         self.model = build_model(model, tokenizer)
         if initialise is not None:
             initialise_mllm(self.model.mllm, **initialise.get("mllm", {}))
-            initialise_segmenter(self.model.segmenter, **initialise.get("segmenter", {}))
+            if self.model.segmenter is not None:
+                initialise_segmenter(self.model.segmenter, **initialise.get("segmenter", {}))
         load_original(self.model, init_from or {})
         for folder, pattern in sources:
             load_part(self.model, folder, pattern)
+        self.learner = build_learner(learner, self.model.mllm.hidden_size)
+        if hasattr(self.learner, "prepare"):
+            self.learner.prepare(self.model)
         freeze_all_but(self.model, trainable)
         if lora is not None:
             add_lora(self.model.mllm, **lora)
@@ -96,7 +112,6 @@ class TrainingModel(BaseModel):
         self.autocast = DTYPES[autocast]
         if frozen_dtype is not None:
             hold_frozen(self.model, torch.bfloat16)
-        self.learner = build_learner(learner, self.model.mllm.hidden_size)
 
     def init_weights(self) -> None:
         """Nothing: weights are made or loaded by the constructor, and mmengine must not draw them anew."""
@@ -118,8 +133,11 @@ class TrainingModel(BaseModel):
 
 def build_model(config: Mapping[str, Any], tokenizer: str = NEW_TOKENIZER) -> RefStreamModel:
     """A ``RefStreamModel`` with fresh weights; see ``TrainingModel`` for the arguments."""
-    words = build_tiny_tokenizer(all_words()) if tokenizer == NEW_TOKENIZER else tokenizer
-    return RefStreamModel(RefStreamConfig(**copy.deepcopy(dict(config))), words)
+    known: Any = tokenizer
+    if tokenizer in NEW_TOKENIZERS:
+        further = all_stream_words() if tokenizer == STREAM_TOKENIZER else []
+        known = build_tiny_tokenizer([*all_words(), *further])
+    return RefStreamModel(RefStreamConfig(**copy.deepcopy(dict(config))), known)
 
 
 def outline(config: Mapping[str, Any]) -> TrainingModel:
@@ -129,7 +147,7 @@ def outline(config: Mapping[str, Any]) -> TrainingModel:
     do not change, as long as the config names those of the vocabulary.
     """
     keys = {key: value for key, value in config.items() if key not in ("init_from", "sources", "initialise")}
-    if not Path(keys.get("tokenizer", "")).is_dir():
+    if keys.get("tokenizer") not in NEW_TOKENIZERS and not Path(keys.get("tokenizer", "")).is_dir():
         keys["tokenizer"] = NEW_TOKENIZER
     with torch.device("meta"):
         return MODELS.build(keys)
@@ -141,7 +159,7 @@ def build_learner(config: Mapping[str, Any], hidden_size: int) -> Any:
     if kind is None:
         raise ValueError(f"unknown learner {config['type']!r}; known are {sorted(LEARNERS.module_dict)}")
     keys = dict(copy.deepcopy(dict(config)))
-    if issubclass(kind, nn.Module):
+    if "hidden_size" in inspect.signature(kind).parameters:
         keys.setdefault("hidden_size", hidden_size)
     return LEARNERS.build(keys)
 

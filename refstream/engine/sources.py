@@ -21,6 +21,8 @@ from refstream.models.mllm.tokenizer import load_tokenizer
 logger = logging.getLogger(__name__)
 
 NEW_TOKENIZER = "minirvos"
+STREAM_TOKENIZER = "minirvos_streams"
+NEW_TOKENIZERS = (NEW_TOKENIZER, STREAM_TOKENIZER)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def missing_weights(
 ) -> list[str]:
     """One line per file or folder that is not there, saying where to get it; of ``TrainingModel``'s keys."""
     wanted = [*(init_from or {}).values(), *(folder for folder, _ in sources)]
-    if tokenizer != NEW_TOKENIZER:
+    if tokenizer not in NEW_TOKENIZERS:
         wanted.append(tokenizer)
     return [f"{path} ({origin(path)})" for path in dict.fromkeys(wanted) if not Path(path).exists()]
 
@@ -77,13 +79,15 @@ def load_original(model: Any, init_from: Mapping[str, str]) -> None:
         init_from: ``mllm``: folder of an InternVL; ``segmenter``: SAM2's ``.pt``, ``.safetensors`` or folder.
 
     Raises:
-        ValueError: For another part, or weights that do not fit.
+        ValueError: For another part, one that the model has not, or weights that do not fit.
     """
     unknown = sorted(set(init_from) - {"mllm", "segmenter"})
     if unknown:
         raise ValueError(f"init_from takes 'mllm' and 'segmenter', got {unknown}")
     if "mllm" in init_from:
         model.mllm.load_original(init_from["mllm"])
+    if "segmenter" in init_from and model.segmenter is None:
+        raise ValueError("init_from names weights of a segmenter, but the config's model has none")
     if "segmenter" in init_from:
         model.segmenter.load_weights(load_state(init_from["segmenter"]), init_from["segmenter"])
 

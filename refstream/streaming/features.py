@@ -36,6 +36,7 @@ class FrameFeatures:
     @cached_property
     def segmenter(self) -> ImageFeatures:
         """Segmenter features, batch size 1."""
+        self._model.require_segmenter()
         with self._stage("segmenter_encode"):
             return self._model.segmenter.encode(self._model.segmenter.preprocess([self._frame.image]))
 

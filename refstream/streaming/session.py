@@ -13,6 +13,7 @@ Demo, evaluation and benchmarks all drive this class; there is no second inferen
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from refstream.models.protocols import JointPipeline, StreamPipeline
+from refstream.models.protocols import JointPipeline, RememberingPipeline, StreamPipeline
 from refstream.structures import Frame, Query, StreamEvent
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class StreamSession:
     """The state of one stream: its queries and what each remembers. The model itself stays stateless.
 
     Args:
-        pipeline: A method's pipeline; may be shared by many sessions.
+        pipeline: A method's pipeline; may be shared by many sessions. Several side by side:
+            ``refstream.streaming.joined.JoinedPipelines``.
         live: True for a source that cannot wait (camera, network stream).
 
     Raises:
@@ -44,8 +46,9 @@ class StreamSession:
                 f"{type(pipeline).__name__} looks at the whole clip before it answers, and a live source "
                 "never ends: use a causal pipeline, or record the stream first"
             )
-        self.pipeline = pipeline
+        self.pipeline = pipeline.for_stream() if isinstance(pipeline, RememberingPipeline) else pipeline
         self._states: dict[str, Any] = {}
+        self._ask_times: dict[str, float] = {}  # of queries whose time has not come
         self._num_added = 0
         self._num_frames = 0
         self._last: tuple[int, float] | None = None
@@ -64,11 +67,20 @@ class StreamSession:
             raise ValueError("open() needs at least one expression, got none")
         return [self.add(expression) for expression in expressions]
 
-    def add(self, expression: str, query_id: str | None = None) -> str:
+    def add(
+        self, expression: str, query_id: str | None = None, kind: str = "", *, time_s: float | None = None
+    ) -> str:
         """Add one query, also in mid-stream; it answers from the next frame on.
 
+        Args:
+            expression: The words.
+            query_id: None: a number.
+            kind: Which of several pipelines is asked, see ``JoinedPipelines``.
+            time_s: When it is asked, in seconds of the stream: until a frame of that time or later comes, it
+                is as if it were not there. None: now, the time of the last frame.
+
         Raises:
-            ValueError: For an empty expression or an id that is in use.
+            ValueError: For an empty expression, an id that is in use, or a time that has passed.
         """
         self._check_open()
         if not expression.strip():
@@ -78,23 +90,34 @@ class StreamSession:
         query_id = str(self._num_added) if query_id is None else query_id
         if query_id in self._states:
             raise ValueError(f"query id {query_id!r} is in use; open ids are {self.query_ids}")
-        self._states[query_id] = self.pipeline.start(Query(query_id, expression))
+        now = 0.0 if self._last is None else self._last[1]
+        asked = now if time_s is None else time_s
+        if not (math.isfinite(asked) and asked >= now):
+            raise ValueError(f"a query can be asked at {now:.3f} s or later, got {time_s} s")
+        self._states[query_id] = self.pipeline.start(Query(query_id, expression, kind, asked))
+        if time_s is not None:
+            self._ask_times[query_id] = time_s
         self._num_added += 1
         return query_id
 
     def drop(self, query_id: str) -> list[StreamEvent]:
-        """End one query in mid-stream; return what it still had to say.
+        """End one query in mid-stream; return what it still had to say: nothing before its time.
 
         Raises:
             ValueError: If no such query is open.
         """
         if query_id not in self._states:
             raise ValueError(f"no open query {query_id!r}; open ids are {self.query_ids}")
+        if self._ask_times.pop(query_id, None) is not None:
+            del self._states[query_id]
+            return []
         with torch.inference_mode():
             return self.pipeline.finish(self._states.pop(query_id))
 
     def step(self, frame: Frame) -> list[StreamEvent]:
         """Push one frame; get one event per open query (none while a non-causal pipeline buffers).
+
+        A pipeline that answers in words has an event when it has looked, and none in between.
 
         Raises:
             ValueError: If frames come out of order, or a non-causal pipeline's buffer is full.
@@ -109,7 +132,8 @@ class StreamSession:
         start = time.perf_counter()
         with torch.inference_mode():
             features = self.pipeline.encode(frame)
-            events = self.pipeline.step(list(self._states.values()), frame, features) if self._states else []
+            states = self._asked(frame.time_s)
+            events = self.pipeline.step(states, frame, features) if states else []
         self._num_frames += 1
         self._last = (frame.index, frame.time_s)
         latency_ms = (time.perf_counter() - start) * 1000.0
@@ -126,7 +150,11 @@ class StreamSession:
                 events = self.pipeline.finish_all(states)
             else:
                 events = [event for state in states for event in self.pipeline.finish(state)]
+        for query_id in self._ask_times.keys() - {event.query_id for event in events}:
+            at = self._ask_times[query_id]
+            logger.warning("query %r was to be asked at %.3f s, where no frame came any more", query_id, at)
         self._states.clear()
+        self._ask_times.clear()
         self._closed = True
         latency_ms = (time.perf_counter() - start) * 1000.0
         return [replace(event, latency_ms=latency_ms) for event in events]
@@ -145,7 +173,13 @@ class StreamSession:
                 )
         else:
             self._states.clear()
+            self._ask_times.clear()
             self._closed = True
+
+    def _asked(self, time_s: float) -> list[Any]:
+        """States of the queries that have been asked by now, in the order in which they were added."""
+        self._ask_times = {name: at for name, at in self._ask_times.items() if at > time_s}
+        return [state for name, state in self._states.items() if name not in self._ask_times]
 
     def _check_open(self) -> None:
         if self._closed:

@@ -35,12 +35,15 @@ def test_it_comes_back(model: RefStreamModel, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     written = json.loads((tmp_path / "m" / "config.json").read_text())
     assert written["segmenter"] == written["head"] == {}
-    said = [m.mllm.forward_chat(m.mllm.prompts.text([[("the light", "yes")]]), None).hidden for m in (model, again)]
+    said = [
+        m.mllm.forward_chat(m.mllm.prompts.text([[("the light", "yes")]]), None).hidden
+        for m in (model, again)
+    ]
     assert torch.equal(*said)
 
 
 def test_a_head_needs_a_segmenter() -> None:
-    with pytest.raises(ValueError, match="SegTokenHead.*prompts a segmenter"):
+    with pytest.raises(ValueError, match=r"SegTokenHead.*prompts a segmenter"):
         RefStreamModel(
             RefStreamConfig(mllm=SPEAKER, head=dict(type="SegTokenHead")), build_tiny_tokenizer([])
         )
@@ -73,11 +76,19 @@ def test_it_is_trained_as_others_are(tmp_path: Path) -> None:
     LEARNERS.register_module(module=Preparing, force=True)
     keys = dict(mllm=SPEAKER)
     training = TrainingModel(
-        keys, dict(type="Preparing"), initialise={}, trainable=["mllm.model.lm_head.*"], tokenizer="minirvos_streams"
+        keys,
+        dict(type="Preparing"),
+        initialise={},
+        trainable=["mllm.model.lm_head.*"],
+        tokenizer="minirvos_streams",
     )
     assert training.model.mllm.word_embeddings.weight.abs().max() == 0
-    assert {n for n, p in training.model.named_parameters() if p.requires_grad} == {"mllm.model.lm_head.weight"}
-    assert " comes" in {training.model.mllm.tokenizer.decode([i]) for i in range(len(training.model.mllm.tokenizer))}
+    assert {n for n, p in training.model.named_parameters() if p.requires_grad} == {
+        "mllm.model.lm_head.weight"
+    }
+    assert " comes" in {
+        training.model.mllm.tokenizer.decode([i]) for i in range(len(training.model.mllm.tokenizer))
+    }
     (tmp_path / "sam2.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="model has none"):
         TrainingModel(keys, dict(type="Preparing"), init_from=dict(segmenter=str(tmp_path / "sam2.pt")))

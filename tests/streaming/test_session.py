@@ -117,6 +117,9 @@ def test_wrong_use() -> None:
     session.add("a", query_id="x")
     with pytest.raises(ValueError, match="in use"):
         session.add("b", query_id="x")
+    for time_s in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="or later"):
+            session.add("b", time_s=time_s)
     with pytest.raises(ValueError, match="no open query"):
         session.drop("y")
     session.step(frame(5))
@@ -149,3 +152,72 @@ def test_queries_that_end_together_are_finished_together() -> None:
     assert [(e.query_id, e.frame_index) for e in session.close()] == [("0", 0), ("0", 1), ("2", 0), ("2", 1)]
     assert pipeline.batches == [1, 2]
     assert session.close() == []
+
+
+def test_a_query_is_asked_at_its_time() -> None:
+    pipeline = Asking()
+    session = StreamSession(pipeline)
+    session.add("now")
+    session.add("later", time_s=0.25)
+    session.add("at once", time_s=0.0)
+    said = [[(e.query_id, e.text) for e in session.step(frame(i))] for i in range(5)]
+    assert said[2] == [("0", "3"), ("2", "3")]
+    assert said[3] == [("0", "4"), ("1", "1"), ("2", "4")]
+    session.add("now")
+    session.add("exactly now", time_s=0.4)
+    with pytest.raises(ValueError, match=r"asked at 0\.400 s or later"):
+        session.add("too late", time_s=0.39)
+    assert pipeline.asked == [0.0, 0.25, 0.0, 0.4, 0.4]
+    assert [e.text for e in session.step(frame(5))] == ["6", "3", "6", "1", "1"]
+
+
+class Asking(Counting):
+    """Notes when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def start(self, query: Query) -> State:
+        self.asked.append(query.time_s)
+        return super().start(query)
+
+
+def test_a_query_whose_time_never_came_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    session = StreamSession(Counting())
+    session.add("a", "early", time_s=0.1)
+    session.add("a", "dropped", time_s=9.0)
+    session.add("a", "late", time_s=9.0)
+    session.step(frame(0))
+    session.step(frame(1))
+    session.drop("dropped")
+    assert session.query_ids == ["early", "late"]
+    assert session.close() == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "query 'late' was to be asked at 9.000 s, where no frame came any more"
+    ]
+
+
+class Remembering(Counting):
+    """Counts the frames of the stream, also those before a query."""
+
+    def __init__(self, shared: Counting | None = None) -> None:
+        super().__init__()
+        self.shared = shared
+
+    def for_stream(self) -> Remembering:
+        return Remembering(self)
+
+    def step(self, states: Sequence[State], frame: Frame, features: int) -> list[StreamEvent]:
+        return [StreamEvent(s.query.id, frame.index, frame.time_s, text=str(features)) for s in states]
+
+
+def test_each_session_has_its_own_memory_of_the_stream() -> None:
+    pipeline = Remembering()
+    first, second = StreamSession(pipeline), StreamSession(pipeline)
+    first.step(frame(0))
+    first.add("a")
+    second.add("a")
+    assert [e.text for e in first.step(frame(1))] == ["2"]
+    assert [e.text for e in second.step(frame(1))] == ["1"]
+    assert pipeline.num_encodes == 0

@@ -14,7 +14,7 @@ _configs = "projects/virst/configs"
 _trained = "work_dirs/virst"
 _fusion = "model.model.head.fusion"
 _stage1 = f"{_configs}/tiny_stage1.py"
-_seeds = [0, 1]
+_seeds = [0]
 _parts = [["work_dirs/tiny_align/export", "mllm.*"], [f"{_trained}/tiny_memory_fit/export", "segmenter.*"]]
 arms = dict(
     stages_123=dict(folder=f"{_trained}/tiny_stage3/export"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from refstream_projects.virst.clip import ClipReader, build_reader, check_pooling, pool_tokens
+from refstream_projects.virst.clip import ClipReader, build_reader
 from refstream_projects.virst.tests.models import NUM_TOKENS, clip, small_virst
 from torch import Tensor
 
@@ -30,22 +30,6 @@ def reader_of(model: Any, **keys: Any) -> ClipReader:
 
 def images(num_frames: int) -> list[Any]:
     return [frame.image for frame in clip(num_frames)]
-
-
-def test_pooling_averages_squares() -> None:
-    grid = torch.arange(256.0).reshape(1, 16, 16, 1).expand(2, -1, -1, 3)
-    tokens = grid.flatten(1, 2)
-    for wanted, step in ((64, 2), (16, 4), (1, 16)):
-        pooled = pool_tokens(tokens, wanted)
-        by_hand = F.avg_pool2d(grid.permute(0, 3, 1, 2), step).flatten(2).transpose(1, 2)
-        torch.testing.assert_close(pooled, by_hand)
-    assert pool_tokens(tokens, 256) is tokens
-
-
-@pytest.mark.parametrize(("whole", "wanted"), [(256, 0), (256, 32), (256, 9), (256, 1024), (5, 1)])
-def test_pooling_that_does_not_divide(whole: int, wanted: int) -> None:
-    with pytest.raises(UserError, match="frame_tokens must be one of"):
-        check_pooling(whole, wanted)
 
 
 def test_default_tokens_per_frame(model: Any) -> None:

@@ -14,6 +14,8 @@ All three write the same record, the means over their interval:
 ``cuda_mb``           peak of allocated CUDA memory since the last record; null without CUDA
 ``sample_hash``       over the ids of the interval's samples on this process, in order: equal for equal data
 ``loss``, ...         what the learner returned on the first process, by name
+``NAME``              a rate that the learner returned as two numbers, ``NAME_hits`` and ``NAME_cases``: all
+                      hits of the interval over all cases, null where there was no case
 ====================  ================================================================================
 """
 
@@ -98,7 +100,12 @@ class IntervalHook(Hook):
             self._begin()
 
     def _record(self, runner: Any) -> dict[str, Any]:
-        means = {name: round(float(total) / self._count, 5) for name, total in self._sums.items()}
+        means: dict[str, float | None] = {
+            name: round(float(total) / self._count, 5) for name, total in self._sums.items()
+        }
+        for name in [name.removesuffix("_hits") for name in means if name.endswith("_hits")]:
+            cases = float(self._sums.get(f"{name}_cases", 0.0))
+            means[name] = round(float(self._sums[f"{name}_hits"]) / cases, 5) if cases else None
         now = time.perf_counter()
         passed = now - self._since
         cuda = torch.cuda.is_available()
