@@ -147,8 +147,8 @@ class SegComposite:
         """Raise a ``UserError`` if this is a model that only speaks."""
         if self.segmenter is None:
             raise UserError(
-                f"the model has no segmenter: its pipeline {self.config.pipeline.get('type')!r} answers in words; "
-                "use a model whose config.json names a segmenter"
+                f"the model has no segmenter, its pipeline {self.config.pipeline.get('type')!r} answers in "
+                "words; use a model whose config.json names a segmenter"
             )
 
 

@@ -1,4 +1,4 @@
-"""The composite: MLLM + head + segmenter, or an MLLM alone. A transformers model on the outside, so that folders travel."""
+"""The composite: MLLM + head + segmenter, or an MLLM alone. A transformers model outside: folders travel."""
 
 from __future__ import annotations
 
