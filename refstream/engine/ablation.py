@@ -6,6 +6,7 @@ An ablation is a config file:
     rows = [dict(name="...", arm=NAME, pipeline={...}, floors=False, match=None), ...]
     benchmark = dict(name="minirvos", num_clips=100, ...)
     parallel = 2
+    columns = ["recall", ...]            # of the table besides the headline; all by default
 
 An arm with ``folder`` instead of ``config`` is a model that is there already. One with ``after=NAME`` is
 trained when that arm is done, so that its overrides may take weights from ``WORK_DIR/NAME_SEED/export``. A
@@ -32,12 +33,15 @@ from mmengine.config import Config
 from refstream.engine.checkpoint_files import checkpoint_folders
 from refstream.evaluation.benchmarks import run_benchmark
 from refstream.evaluation.provenance import provenance
+from refstream.evaluation.readers.minirvos_streams import minirvos_streams
+from refstream.evaluation.stream_evaluation import StreamEvaluation
+from refstream.evaluation.stream_tasks import NAME as STREAMS
 from refstream.files import write_json
 from refstream.models.loading import load
 
 logger = logging.getLogger(__name__)
 RATE_KEYS = {"EvenGate": "rate", "RandomGate": "probability"}
-KEYS = {"arms", "rows", "benchmark", "parallel", "work_dir", "name"}
+KEYS = {"arms", "rows", "benchmark", "parallel", "work_dir", "name", "columns"}
 
 
 def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str, Any]:
@@ -135,7 +139,12 @@ def evaluate_arm(
     """Evaluate one model with keys of its pipeline replaced."""
     model = load(folder)
     keys = dict(benchmark)
-    result = run_benchmark(keys.pop("name"), model, floors=floors, pipeline=pipeline, **keys)
+    name = keys.pop("name")
+    if name == STREAMS:
+        world = minirvos_streams(keys.pop("split"), **keys)
+        result = StreamEvaluation(model.pipeline(**pipeline), world).result(folder, floors=floors)
+    else:
+        result = run_benchmark(name, model, floors=floors, pipeline=pipeline, **keys)
     result.save(file)
 
 
@@ -196,15 +205,16 @@ def table(
 ) -> dict[str, Any]:
     """The published form: one row per row of the plan, floors and ceiling of those that have them."""
     seeds = sorted({seed for arm in plan["arms"].values() for seed in arm.get("seeds", [0])})
+    headline = next(iter(next(iter(results.values()))[0]["headline"]))
+    columns = plan.get("columns")
     rows: list[dict[str, Any]] = []
     for row in plan["rows"]:
         done = results[row["name"]]
-        rows.append({"run": row["name"], **summarise([_flat(result) for result in done])})
+        rows.append({"run": row["name"], **summarise([_flat(r, columns, headline) for r in done], headline)})
         if row.get("floors"):
             for number, floor in enumerate(done[0]["rows"][1:], start=1):
-                every = [result["rows"][number] for result in done]
-                cells = [{k: v for k, v in one.items() if k not in ("run", "J", "F")} for one in every]
-                rows.append({"run": f"{row['name']}: {floor['run']}", **summarise(cells)})
+                cells = [_cells(result["rows"][number], columns, headline) for result in done]
+                rows.append({"run": f"{row['name']}: {floor['run']}", **summarise(cells, headline)})
     return {
         **provenance(seeds),
         "command": " ".join(["python", *sys.argv]),
@@ -219,20 +229,26 @@ def table(
     }
 
 
-def _flat(result: dict[str, Any]) -> dict[str, Any]:
-    cells = {k: v for k, v in result["rows"][0].items() if k not in ("run", "J", "F")}
-    speed = result["speed"]
+def _cells(row: Mapping[str, Any], columns: Sequence[str] | None, headline: str) -> dict[str, Any]:
+    wanted = [key for key in row if key not in ("run", "J", "F")] if columns is None else [headline, *columns]
+    return {key: row.get(key) for key in wanted}
+
+
+def _flat(result: Mapping[str, Any], columns: Sequence[str] | None, headline: str) -> dict[str, Any]:
+    cells, speed = _cells(result["rows"][0], columns, headline), result["speed"]
+    if speed is None:
+        return cells
     return {**cells, "calls a frame": speed["mllm_calls_per_frame"], "FPS": speed["fps"]}
 
 
-def summarise(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds; J&F also says its standard deviation, and how many seeds there were."""
+def summarise(cells: Sequence[Mapping[str, Any]], headline: str = "J&F") -> dict[str, Any]:
+    """Means over seeds; the headline also with its standard deviation, and how many seeds there were."""
     means = {
-        key: None if cells[0][key] is None else statistics.fmean(one[key] for one in cells)
+        key: None if any(one[key] is None for one in cells) else statistics.fmean(one[key] for one in cells)
         for key in cells[0]
     }
-    spread = statistics.stdev(one["J&F"] for one in cells) if len(cells) > 1 else None
-    return {"J&F": means.pop("J&F"), "spread": spread, "seeds": len(cells), **means}
+    spread = statistics.stdev(one[headline] for one in cells) if len(cells) > 1 else None
+    return {headline: means.pop(headline), "spread": spread, "seeds": len(cells), **means}
 
 
 def _training(plan: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
