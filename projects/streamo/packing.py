@@ -1,7 +1,7 @@
 """Several dialogues in one row: nothing is spent on padding, and none sees another.
 
-Positions start anew with every dialogue. transformers' models take that, where no mask is given, as the sign
-of a packed row, and let a token attend to its own dialogue alone.
+Positions start anew with every dialogue. Where neither mask nor cache is given, transformers' models take
+that as the sign of a packed row, and let a token attend to its own dialogue alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def packed_hidden(mllm: Any, chats: Sequence[ChatTokens], image_tokens: Sequence
     if positions.ndim == 3:  # several axes, (3, 1, L): a packed row is told by a first axis that only counts
         counted = torch.cat([torch.arange(one.shape[1], device=positions.device) for one in embeds])
         positions = torch.cat((counted[None, None], positions))
-    joined = torch.cat(embeds, dim=1)
+    joined = torch.cat(embeds, dim=1)  # a row may be longer than a dialogue may be: ``extend`` forbids that
     output = mllm.language_model()(inputs_embeds=joined, position_ids=positions, use_cache=False)
     hidden: Tensor = output.last_hidden_state
     return hidden
