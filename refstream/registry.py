@@ -30,7 +30,7 @@ HEADS = Registry("head", scope=SCOPE, locations=["refstream.models.heads.seg_tok
 LOSSES = Registry("loss", scope=SCOPE, locations=["refstream.models.losses.mask"])
 GATES = Registry("gate", scope=SCOPE, locations=["refstream.streaming.gates"])
 CONTEXTS = Registry("context", scope=SCOPE)  # what the MLLM is told of the past of a query
-PIPELINES = Registry("pipeline", scope=SCOPE)
+PIPELINES = Registry("pipeline", scope=SCOPE, locations=["refstream.streaming.baselines"])
 LEARNERS = Registry("learner", scope=SCOPE)
 DATASETS = Registry(
     "dataset",

@@ -5,5 +5,13 @@ from .learner import StreamoLearner
 from .losses import StateFocalLoss
 from .minirvos import MiniStreamDialogues
 from .pipeline import Streamo
+from .stills import MiniStreamStills
 
-__all__ = ["MiniStreamDialogues", "StateFocalLoss", "Streamo", "StreamoDataset", "StreamoLearner"]
+__all__ = [
+    "MiniStreamDialogues",
+    "MiniStreamStills",
+    "StateFocalLoss",
+    "Streamo",
+    "StreamoDataset",
+    "StreamoLearner",
+]

@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from refstream.stream_records import StreamAnswer, StreamRecord
 from refstream.errors import UserError
+from refstream.stream_records import StreamAnswer, StreamRecord
 
 from .clock import TOLERANCE_S, StreamClock, interval_label
 from .states import STATE_TOKENS, STATES

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from refstream.data.datasets.reading import expect, read_array
-from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 from refstream.errors import UserError
 from refstream.files import write_json
+from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
 TASKS = ("narration", "event_caption", "action_caption", "event_grounding", "time_sensitive_qa")
 """The five tasks of the paper."""

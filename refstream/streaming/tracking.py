@@ -1,7 +1,7 @@
 """Masks of prompted objects from frame to frame, with or without the segmenter's memory.
 
-Points and boxes lie where the object was when they were made: without a memory they serve again as they are, with
-one the segmenter follows the object by itself until it is prompted anew.
+Points and boxes lie where the object was when they were made: without a memory they serve again as they are,
+with one the segmenter follows the object by itself until it is prompted anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def memory_policy(key: MemoryKey) -> dict[str, Any] | None:
     if isinstance(key, Mapping):
         return dict(key)
     if key not in MEMORIES:
-        raise UserError(f"memory must be one of {MEMORIES} or a config such as dict(type='sam2'), got {key!r}")
+        raise UserError(
+            f"memory must be one of {MEMORIES} or a config such as dict(type='sam2'), got {key!r}"
+        )
     return dict(type="sam2") if key == "on" else None
 
 
@@ -111,9 +113,7 @@ class ObjectTrack:
         return found
 
     def _remember(self, image: ImageFeatures, found: MaskPrediction, index: int, prompted: bool) -> None:
-        self._segmenter.remember(
-            image, found, self.remembered, frame_index=index, is_conditioning=prompted
-        )
+        self._segmenter.remember(image, found, self.remembered, frame_index=index, is_conditioning=prompted)
 
 
 def union(prediction: MaskPrediction) -> tuple[Tensor, float, float]:
@@ -123,7 +123,8 @@ def union(prediction: MaskPrediction) -> tuple[Tensor, float, float]:
 
 
 def joined(prompts: Sequence[SegPrompt]) -> SegPrompt:
-    """Prompts of one row each as N rows; where some have fewer points, they are filled up with label -1 (none).
+    """Prompts of one row each as N rows; where some have fewer points, they are filled up with label -1
+    (none).
 
     Raises:
         ValueError: If there is none, or only some of them have a box, an embedding or a mask.
@@ -135,7 +136,9 @@ def joined(prompts: Sequence[SegPrompt]) -> SegPrompt:
     for name in SegPrompt.__dataclass_fields__:
         rows = [getattr(one, name) for one in prompts]
         if most and name == "points_xy":
-            rows = [torch.zeros(1, most, 2) if r is None else F.pad(r, (0, 0, 0, most - r.shape[1])) for r in rows]
+            rows = [
+                torch.zeros(1, most, 2) if r is None else F.pad(r, (0, 0, 0, most - r.shape[1])) for r in rows
+            ]
         if most and name == "point_labels":
             none = torch.full((1, most), -1, dtype=torch.int64)
             rows = [none if r is None else F.pad(r, (0, most - r.shape[1]), value=-1) for r in rows]

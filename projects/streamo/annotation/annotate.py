@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from refstream.data.datasets.reading import LeftOut
-from refstream.stream_records import StreamRecord
 from refstream.errors import UserError, VideoError
 from refstream.files import write_json
 from refstream.images import IMAGE_SUFFIXES
+from refstream.stream_records import StreamRecord
 
 from ..records import TASKS, parse_record, raw_row, write_raw
 from . import prompts

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from refstream.data.datasets.reading import expect, read_array
-from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 from refstream.errors import UserError
+from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
 from ..records import parse_task, parse_time
 from .checks import Event, Finding, Limits, clip, known_before_asked, reason_against

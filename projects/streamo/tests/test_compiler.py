@@ -7,8 +7,8 @@ import pytest
 from refstream_projects.streamo.clock import StreamClock
 from refstream_projects.streamo.compiler import StreamTurn, chunk_starts, chunks, compile_record, truncate
 
-from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 from refstream.errors import UserError
+from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
 LETTER = {"silence": ".", "standby": "s", "response": "R"}
 

@@ -23,8 +23,8 @@ from refstream_projects.streamo.tests.speaker import (
     stream,
 )
 
-from refstream.stream_records import StreamAsk, StreamRecord
 from refstream.models.mllm.chat import Turn
+from refstream.stream_records import StreamAsk, StreamRecord
 from refstream.streaming.session import StreamSession
 
 

@@ -16,8 +16,8 @@ from refstream_projects.streamo.records import (
     write_raw,
 )
 
-from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 from refstream.errors import UserError
+from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT.parent / "shared" / "data" / "streaming_text" / "streamo" / "dataset" / "example"

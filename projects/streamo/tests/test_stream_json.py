@@ -18,8 +18,8 @@ from refstream_projects.streamo.stream_json import (
     write_rows,
 )
 
-from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 from refstream.errors import OutputError, UserError
+from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT.parent / "shared" / "data" / "streaming_text" / "streamo"

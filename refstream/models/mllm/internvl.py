@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerFast
+
 from refstream.checkpoints import internvl as layout
 from refstream.checkpoints.safe import load_strict
 from refstream.models.mllm import tokens as T
@@ -25,8 +28,6 @@ from refstream.models.mllm.sizes import prepare_config, released_config
 from refstream.models.mllm.tiles import ResizeMode, image_tiles, num_tiles
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer, load_tokenizer
 from refstream.registry import MODELS
-from torch import Tensor, nn
-from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerFast
 
 logger = logging.getLogger(__name__)
 
