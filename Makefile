@@ -57,7 +57,7 @@ format: install  ## Format and sort the code, render the tables
 	@$(PY) -m ruff format .
 	@$(PY) tools/render_results.py
 
-tiny: install  ## Rebuild the weights in pretrained/tiny (about 100 minutes on 2 cores)
+tiny: install  ## Rebuild the weights in pretrained/tiny (about three hours on 2 cores)
 	@bash tools/make_tiny.sh
 
 bench: install  ## Measure streaming speed on this machine, into outputs/bench

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from refstream.data.collate import ClipSample
 from refstream.registry import DATASETS
 from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
+from refstream.synthetic.render import render
 from refstream.synthetic.scene import Split
 from refstream.synthetic.streams import MiniStreams
 from refstream.synthetic.streams_truth import StreamTruth
@@ -54,7 +55,7 @@ class MiniStreamStills(Dataset[ClipSample]):
             number = index * self.turns + turn
             truth = self.source.truth(number)
             frame = quiet_frame(truth, rng)
-            frames.append(self.source.stream(number, [frame]).frames[0])
+            frames.append(render(truth.scene, self.source.size, (frame,))[0][0])
             question, answer = ask(truth, frame, rng)
             asks.append(StreamAsk(question, float(turn)))
             answers.append(StreamAnswer(answer, float(turn), ask=turn))

@@ -7,9 +7,10 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/streamo/tiny"
-max_iters = 800
+max_iters = 500
 model = dict(
-    sources=[["work_dirs/tiny_align/export", "mllm.*"]],
+    sources=[["work_dirs/streamo/tiny_stills/export", "mllm.*"]],
+    learner=dict(initialise=None),  # the states have been learned on single frames
     trainable=[
         "mllm.model.model.multi_modal_projector.*",
         "mllm.model.model.language_model.*",

@@ -3,10 +3,10 @@
 _base_ = ["./tiny.py"]
 
 work_dir = "work_dirs/streamo/tiny_stills"
-max_iters = 1500
+max_iters = 700
 model = dict(
     sources=[["work_dirs/tiny_align/export", "mllm.*"]],
-    learner=dict(loss=dict(gamma=0.0, alpha=None)),
+    learner=dict(loss=dict(gamma=0.0, alpha=None), initialise="words"),
 )
 train_cfg = dict(max_iters=max_iters)
 train_dataloader = dict(
