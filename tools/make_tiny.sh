@@ -40,7 +40,7 @@ for method in $methods; do
             for name in tiny_align tiny_stage1 tiny_stage2; do stage "$name" 2; done
             ;;
         virst) for name in tiny_memory tiny_memory_fit tiny_stage1 tiny_stage2 tiny_stage3; do stage "$name" 1; done ;;
-        streamo) for name in tiny_stills tiny; do stage "$name" 1; done ;;
+        streamo) for name in tiny_stills tiny tiny_longer; do stage "$name" 1; done ;;
         *)
             echo "no tiny model of $method; there are streamingrvos, virst and streamo" >&2
             exit 2

@@ -31,7 +31,7 @@ CHAINS = {
     ),
     "streamo": (
         "streamo",
-        "tiny_stills ; tiny",
+        "tiny_stills ; tiny ; tiny_longer",
         "the MLLM of `tiny_align`, see `../streamingrvos`",
     ),
 }

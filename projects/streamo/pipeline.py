@@ -76,7 +76,7 @@ class Streamo:
         constrained: Choose among the three states first. False: let the MLLM speak freely and read the state
             out of its words (release); what cannot be read counts as silence, with reason "malformed".
         history: Intervals before a question that its dialogue begins with, as silent turns (as in training,
-            and in the release). 0: none, and nothing of them is kept.
+            and in the release). 0: none.
         rounds: The dialogue's length in intervals: when it is full, the older half of the turns leaves, but
             for the system's and the question's.
         max_tokens: The same in tokens; None: what ``rounds`` take, or all that the language model takes.
@@ -156,11 +156,12 @@ class Streamo:
         """A fresh state; the length of the question is checked now.
 
         Raises:
-            UserError: If it does not fit into the window.
+            UserError: If it does not fit into the window, with an answer that stays and one more turn.
         """
         system = int(self.prompts.opening().input_ids.shape[1])
         asked = self._opening(self._turn(query, self.clock.label(9999)), first=False)
-        sinks = [("system", system), ("question", asked.input_ids.shape[1])]
+        # an answer in the question's own turn stays with it
+        sinks = [("system", system), ("question", asked.input_ids.shape[1] + self.window.reserve)]
         try:
             self.window.kept(sinks, self._round_tokens())
         except ValueError as error:
@@ -305,8 +306,7 @@ class Streamo:
             said, words, extra = self._carry_out(state, hidden, Decision(RESPONSE, FINAL))
         probabilities = dict(zip(STATES, map(float, odds.probabilities), strict=True))
         extra = {"state": said, "probabilities": probabilities, "interval": one.label, **extra}
-        reason = MALFORMED if "said" in extra else FINAL
-        return self._event(state, one, words, reason, extra, index, time_s)
+        return self._event(state, one, words, FINAL, extra, index, time_s)  # also without words: it has ended
 
     def _event(
         self,
@@ -362,7 +362,7 @@ class Streamo:
         return StreamRounds(
             self.model,
             self.clock,
-            keep=self.history + 1,
+            keep=self.history + 2,  # a question may come up between two frames, in the older one's interval
             frame_tokens=self.frame_tokens,
             stage=self.stage,
         )

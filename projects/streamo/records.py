@@ -22,6 +22,8 @@ from refstream.errors import UserError
 from refstream.files import write_json
 from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
+from .states import holds_state_token
+
 TASKS = ("narration", "event_caption", "action_caption", "event_grounding", "time_sensitive_qa")
 """The five tasks of the paper."""
 ALIASES = {
@@ -222,7 +224,10 @@ def _answer(
         asked = place[number]
     else:
         asked = max((i for i, ask in enumerate(asks) if ask.time_s <= over), default=0)
-    return StreamAnswer(_words(row, where), over, start, asked)
+    words = _words(row, where)
+    if holds_state_token(words):  # it would be learned as a second decision in the same turn
+        raise UserError(f"{where}, content: holds a state token, which is no word: {words[:80]!r}")
+    return StreamAnswer(words, over, start, asked)
 
 
 def _rows(record: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:

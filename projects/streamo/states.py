@@ -26,6 +26,7 @@ WORDS = ("silence", "standby", "response")
 Initial = Literal["mean", "words", "padding"]
 _SPELLINGS = dict(zip((*STATE_TOKENS, *RELEASE_TOKENS), STATES * 2, strict=True))
 _ANY_STATE = re.compile("|".join(re.escape(token) for token in _SPELLINGS))
+_LIKE_A_STATE = re.compile(r"</?\s*(silence|standby|response)\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,11 @@ def initialise_states(mllm: Any, how: Initial = "words") -> None:
             pieces = mllm.tokenizer(word, add_special_tokens=False)["input_ids"]
             row = weight[torch.tensor(pieces, device=weight.device)].float().mean(0) if mean is None else mean
             weight[index] = row.to(weight.dtype)
+
+
+def holds_state_token(text: str) -> bool:
+    """Whether a text holds one of the state tokens, in either spelling: it would end up as a decision."""
+    return _LIKE_A_STATE.search(text) is not None
 
 
 def parse_reply(text: str) -> tuple[str | None, str]:

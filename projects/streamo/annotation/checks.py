@@ -9,7 +9,8 @@ from typing import Any
 
 from refstream.stream_records import StreamRecord
 
-from .prompts import holds_state_token, same_words, says_nothing
+from ..states import holds_state_token
+from .prompts import same_words, says_nothing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ NOTHING = "nothing"
 """What a captioner says if there is nothing to tell."""
 
 _NOTHING_WORDS = frozenset({"nothing", "none", "no change", "nothing changes", "nothing new", "no action"})
-_STATE_TOKEN = re.compile(r"</?\s*(silence|standby|response)\s*>", re.IGNORECASE)
 
 
 class Prompt(NamedTuple):
@@ -98,8 +97,3 @@ def yes_or_no(reply: str) -> bool | None:
     """The first word of a reply as an answer, None if it is neither yes nor no."""
     word = re.match(r"\W*(yes|no)\b", reply, re.IGNORECASE)
     return None if word is None else word[1].lower() == "yes"
-
-
-def holds_state_token(text: str) -> bool:
-    """Whether a text holds one of the state tokens, in either spelling: it would end up as a decision."""
-    return _STATE_TOKEN.search(text) is not None

@@ -23,6 +23,7 @@ import numpy as np
 from refstream.stream_records import StreamAnswer, StreamAsk, StreamRecord
 
 from ..clock import interval_label
+from ..states import holds_state_token
 from . import prompts
 from .captioners import Captioner
 from .changes import segments
@@ -154,7 +155,7 @@ class Annotator:
         if prompts.says_nothing(question):
             return []
         task, whole = "time_sensitive_qa", Event(question, self.video.duration_s, 0.0)
-        if not prompts.is_question(question) or prompts.holds_state_token(question):
+        if not prompts.is_question(question) or holds_state_token(question):
             self._found("malformed", task, whole)
             return []
         prompt = prompts.answer_to(question)

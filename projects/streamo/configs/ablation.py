@@ -17,7 +17,7 @@ columns = [
     "early",
     "late",
     "missed",
-    "delay_p50",
+    "delay_p50_s",
 ]
 
 _configs = "projects/streamo/configs"

@@ -18,6 +18,7 @@ from refstream.engine.config import load_config, require_files
 from refstream.engine.dry_run import DryRun, dry_run
 from refstream.engine.model import outline
 from refstream.engine.train import train
+from refstream.evaluation.metrics.timing import Timing
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PAPER = ["1b", "4b", "3b_qwen", "7b_qwen"]
@@ -126,6 +127,9 @@ def test_a_tiny_one_trains_and_exports(tmp_path: Path) -> None:
 def test_the_ablation_names_what_there_is() -> None:
     plan = {k: v for k, v in Config.fromfile(str(CONFIGS / "ablation.py")).to_dict().items() if k[0] != "_"}
     check(plan)
+    states = {f"{state}_recall" for state in ("silence", "standby", "response")}
+    known = {*Timing(1, 1, 1, right=1, delays_s=[0.0]).figures(), *states}
+    assert set(plan["columns"]) <= known
     assert set(arm_waves(plan["arms"])[0]) == set(plan["arms"])
     for arm in plan["arms"].values():
         config = load_config(CONFIGS.parents[2] / arm["config"], arm.get("overrides", {}))

@@ -173,6 +173,16 @@ def test_a_question_is_put_at_once_into_the_turn_of_its_time(model: Any) -> None
     assert [e.extra["interval"] for e in events if e.query_id == "0"] == ["<1s-2s>", "<2s-3s>", "<3s-4s>"]
 
 
+@pytest.mark.parametrize("history", [0, 1, 4])
+def test_a_question_between_two_frames_is_put_with_the_older_one(model: Any, history: int) -> None:
+    events = stream(model.pipeline(history=history), noise_stream(5, 1.0), [(ASK, 2.5)])
+    assert [(e.time_s, e.extra["interval"]) for e in events] == [
+        (3.0, "<2s-3s>"),
+        (3.0, "<3s-4s>"),
+        (4.0, "<4s-5s>"),
+    ]
+
+
 def test_a_question_added_to_a_running_stream_sees_what_was_before(model: Any) -> None:
     """Asked live or known beforehand: the same dialogue; without history another one."""
     frames = noise_stream(24)

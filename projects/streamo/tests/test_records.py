@@ -170,6 +170,7 @@ def test_the_written_form_is_the_published_one():
         (dict(response=[{"content": "a", "st_time": 1, "end_time": 2, "time": 3}]), "or time alone"),
         (dict(response=[{"content": "a", "st_time": 7, "end_time": 6}]), "st_time 7 s is after end_time 6 s"),
         (dict(response=[{"content": "", "time": 6}]), "response 0, content: expected words"),
+        (dict(response=[{"content": "it is <Silence> now", "time": 6}]), "content: holds a state token"),
         (dict(response=[{"content": "a", "time": 6, "question": 1}]), "question 1 is none of the 1"),
         (dict(video_path=None, video_name=None), "video_path: expected str"),
     ],

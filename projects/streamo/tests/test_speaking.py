@@ -96,6 +96,8 @@ def test_a_response_without_words_counts_as_silence(model: Any, monkeypatch: Any
     assert [(e.text, e.extra["state"], e.reason) for e in events] == [(None, "silence", "malformed")] * 3
     assert events[0].extra["said"] == "<Response>"
     assert torch.allclose(probabilities(events), probabilities(silent), atol=1e-6)  # nothing of it stayed
+    *_, last = stream(model.pipeline(speak_at_end=True, policy=MUTE), noise_stream(12))
+    assert (last.reason, last.text, last.extra["said"]) == ("final", None, "<Response>")
 
 
 def test_what_it_says_freely_is_read(model: Any, monkeypatch: Any) -> None:
@@ -149,7 +151,7 @@ def test_everything_is_bounded(model: Any) -> None:
     for t in range(90):
         session.step(Frame(t, float(t), frames[t % 20].image))
         rounds = session.pipeline.rounds  # type: ignore[attr-defined]
-        assert len(rounds) <= 5
+        assert len(rounds) <= 6
         for state in session._states.values():
             dialogue = state.dialogue
             kinds = [segment.kind for segment in dialogue.segments]
@@ -231,6 +233,8 @@ def test_wrong_keys(model: Any) -> None:
             model.pipeline(**keys)
     with pytest.raises(UserError, match="too long"):
         StreamSession(model.pipeline(rounds=2)).add("why " * 3000)
+    with pytest.raises(UserError, match="too long"):  # an answer in its turn would leave no room for others
+        StreamSession(model.pipeline(rounds=3, max_new_tokens=128)).add(ASK)
     with pytest.raises(UserError, match="no special tokens"):
         Streamo(FakeModel())
     words = build_tiny_tokenizer(["a"])
