@@ -30,12 +30,15 @@ class SegComposite:
     def pipeline(self, **overrides: Any) -> Any:
         """The streaming pipeline that config.json names, with keys overridden (``gate=...``, ``stage=...``).
 
+        Another ``type`` takes none of the keys of the one that is named.
+
         Raises:
             ValueError: If no method is named, or the named one is not installed.
             UserError: If the pipeline has no such key.
         """
         import_methods()
-        keys = {**copy.deepcopy(self.config.pipeline), **overrides}
+        own = copy.deepcopy(self.config.pipeline)
+        keys = {**(own if overrides.get("type") in (None, own.get("type")) else {}), **overrides}
         kind = keys.get("type")
         if kind is None or PIPELINES.get(kind) is None:
             raise ValueError(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from refstream_projects.streamo import dataset, learner, minirvos, pipeline
+from refstream_projects.streamo.records import TASKS
 from refstream_projects.streamo.states import STATE_TOKENS, state_ids
 
 import refstream
@@ -128,9 +129,9 @@ def test_the_ablation_names_what_there_is() -> None:
     plan = {k: v for k, v in Config.fromfile(str(CONFIGS / "ablation.py")).to_dict().items() if k[0] != "_"}
     check(plan)
     states = {f"{state}_recall" for state in ("silence", "standby", "response")}
-    known = {*Timing(1, 1, 1, right=1, delays_s=[0.0]).figures(), *states}
+    known = {*Timing(1, 1, 1, right=1, delays_s=[0.0]).figures(), *states, *TASKS}
     assert set(plan["columns"]) <= known
     assert set(arm_waves(plan["arms"])[0]) == set(plan["arms"])
-    for arm in plan["arms"].values():
+    for arm in (arm for arm in plan["arms"].values() if "config" in arm):
         config = load_config(CONFIGS.parents[2] / arm["config"], arm.get("overrides", {}))
         outline(config.model.to_dict())

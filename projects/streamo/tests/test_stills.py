@@ -41,7 +41,9 @@ def test_answers_are_true_of_the_frame() -> None:
 def test_a_sample_has_one_frame_and_one_answer_per_turn() -> None:
     data = MiniStreamStills("train", seed=1, turns=3, size=64)
     sample = data[0]
-    assert sample.frames.shape == (3, 64, 64, 3) and sample.turn_images == (1, 1, 1)
+    assert sample.frames.shape == (3, 64, 64, 3)
+    assert sample.turn_images == (1, 1, 1)
     assert all(answer.startswith("<Response> ") for _, answer in sample.dialogue)
     again = data[0]
-    assert again.dialogue == sample.dialogue and np.array_equal(again.frames, sample.frames)
+    assert again.dialogue == sample.dialogue
+    assert np.array_equal(again.frames, sample.frames)

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from refstream.checkpoints.safe import load_strict
+from refstream.errors import UserError
 from refstream.models.mllm import qwen_loading as layout
 from refstream.models.mllm import tokens as T
 from refstream.models.mllm.adapter import MLLMAdapter
@@ -247,10 +248,16 @@ class QwenVL(MLLMAdapter):
         return positions
 
     def _token_grid(self, count: int) -> tuple[int, int]:
-        """(rows, columns) of an image with ``count`` tokens: all of them, or pooled to a square."""
+        """(rows, columns) of an image with ``count`` tokens: all of them, or a square pooled to a square."""
         if count == self.num_image_tokens:
             return self.image_grid
         check_pooling(self.num_image_tokens, count)
+        rows, columns = self.image_grid
+        if rows != columns:  # 4 x 9 tokens are no 6 x 6, though as many
+            raise UserError(
+                f"an image of {rows} x {columns} tokens cannot be pooled to {count}; leave frame_tokens "
+                "out, or give a square image_size"
+            )
         return math.isqrt(count), math.isqrt(count)
 
     def _vision_grid(self, rows: int, columns: int) -> Tensor:

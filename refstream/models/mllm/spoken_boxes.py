@@ -1,7 +1,7 @@
 """Boxes in what an MLLM says: ``[[x1, y1, x2, y2], ...]`` with or without words and tags around them.
 
-Families count differently: InternVL speaks in thousandths of the image's width and height, Qwen2.5-VL in pixels of
-the image that it was given.
+Families count differently: InternVL speaks in thousandths of the image's width and height, Qwen2.5-VL in
+pixels of the image that it was given.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Box = tuple[float, float, float, float]
 def spoken_boxes(text: str, scale: tuple[float, float] = (THOUSANDTHS, THOUSANDTHS)) -> list[Box]:
     """Boxes in the order in which they are said.
 
-    What lies outside the image is cut off; a box of which nothing is left, or whose corners are not in order, is no
-    box. Each is found once, however often it is repeated.
+    What lies outside the image is cut off; a box of which nothing is left, or whose corners are not in
+    order, is no box. Each is found once, however often it is repeated.
 
     Args:
         text: Any.

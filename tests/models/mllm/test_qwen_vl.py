@@ -127,6 +127,9 @@ def test_pooled_images_have_the_positions_of_a_square() -> None:
     wrong = mllm.prompts.turns([[Turn("now", None, images=1)]], tile_tokens=5)
     with pytest.raises(UserError, match="got 5"):
         mllm.positions(wrong)
+    wide = build(image_size=(56, 224))  # 2 x 8 tokens, as many as 4 x 4
+    with pytest.raises(UserError, match="2 x 8 tokens cannot be pooled"):
+        wide.positions(wide.prompts.turns([[Turn("now", None, images=1)]], tile_tokens=4))
 
 
 # ------------------------------------------------------------ piece by piece
