@@ -35,7 +35,7 @@ from refstream.evaluation.qa import (
 )
 from refstream.evaluation.qa.answers import Answers
 from refstream.evaluation.qa.ovo import OVOBench
-from refstream.evaluation.qa.ovo_events import is_event_log
+from refstream.evaluation.qa.ovo_events import fitting_rules, is_event_log
 from refstream.evaluation.qa.tempcompass import TempCompass, read_predictions
 from refstream.evaluation.shards import Shard, current_shard
 from refstream.files import atomic_write_text, write_json
@@ -125,7 +125,7 @@ def read_any(path: Path, benchmark: QABenchmark) -> Answers:
     """Answers from a file, a folder of ``refstream eval``, or what the benchmark's authors or streams leave.
 
     Those are a folder of results of OVO-Bench or TempCompass, and for OVO-Bench a log of events (``.jsonl``
-    with query_id, time_s and text), of which the last word before each question counts.
+    with query_id, time_s and text), read by ``fitting_rules``.
 
     Raises:
         UserError: If it is of another form.
@@ -136,7 +136,8 @@ def read_any(path: Path, benchmark: QABenchmark) -> Answers:
         if isinstance(benchmark, TempCompass):
             return read_predictions(path)
     if isinstance(benchmark, OVOBench) and is_event_log(path):
-        return answers_from_events(benchmark, read_event_log(path))
+        logs = read_event_log(path)
+        return answers_from_events(benchmark, logs, **fitting_rules(logs))
     return read_answers(path / ANSWERS if path.is_dir() else path)
 
 

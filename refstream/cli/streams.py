@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from refstream.evaluation.ledger import FolderLedger
 from refstream.evaluation.listening import speed_of
 from refstream.evaluation.qa import QA_BENCHMARKS, answers_from_events, score_answers, write_answers
 from refstream.evaluation.qa.ovo import OVOBench
-from refstream.evaluation.qa.ovo_events import EventLog
+from refstream.evaluation.qa.ovo_events import fitting_rules
 from refstream.evaluation.qa.stream_run import (
     PER_STREAM,
     forward_timing,
@@ -185,8 +184,8 @@ def _ovo(args: argparse.Namespace) -> int:
     logs = heard_logs(benchmark, ledger)
     answers.say_problems(everyone, len(logs), benchmark.name, quiet=quiet)
     write_event_log(out / EVENTS, benchmark, ledger)
-    rules = _rules(logs)
-    given = answers_from_events(benchmark, logs, state=rules["state"])
+    rules = fitting_rules(logs)
+    given = answers_from_events(benchmark, logs, **rules)
     write_answers(out / answers.ANSWERS, given)
     speed = speed_of(costs)
     if speed is not None:
@@ -194,15 +193,6 @@ def _ovo(args: argparse.Namespace) -> int:
     timing = {task: found.figures() for task, found in forward_timing(benchmark, logs).items()}
     extra = {"way": key, "rules": rules, "timing": timing}
     return answers.report(args, score_answers(benchmark, given, scorer), str(args.model), out, extra)
-
-
-def _rules(logs: Mapping[str, EventLog]) -> dict[str, Any]:
-    """How answers are read from events: by states, where the model tells them."""
-    return {
-        "choice": "last",
-        "count": "events",
-        "state": "state" if any(log.states for log in logs.values()) else "spoken",
-    }
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:

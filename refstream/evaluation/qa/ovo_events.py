@@ -155,6 +155,12 @@ def event_logs(events: Iterable[StreamEvent]) -> dict[str, EventLog]:
     return _logs([(event.query_id, event.time_s, event.text, event.extra) for event in events])
 
 
+def fitting_rules(logs: Mapping[str, EventLog]) -> dict[str, Any]:
+    """How answers are read where nobody says: by states, where the model tells them."""
+    states = any(log.states for log in logs.values())
+    return {"choice": "last", "count": "events", "state": "state" if states else "spoken"}
+
+
 def answers_from_events(
     benchmark: QABenchmark,
     logs: Mapping[str, EventLog],
