@@ -83,7 +83,8 @@ def main() -> None:
 
 def row(stage: str, last: dict[str, float], minutes: float) -> str:
     """One row of the table, from a stage's last line."""
-    shown = {k: v for k, v in last.items() if k.startswith("loss_") or k == "iou" or k in RECALLS}
+    wanted = ("iou", *RECALLS)
+    shown = {k: v for k, v in last.items() if (k.startswith("loss_") or k in wanted) and v is not None}
     values = ", ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in shown.items())
     return f"| `{stage}` | {last['iter']} | {minutes:.1f} | {values} |"
 

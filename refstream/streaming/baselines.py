@@ -3,8 +3,8 @@
 ``SpokenBox``        the MLLM says a box, which goes straight into the segmenter: on every frame, or, with
                      ``gate=dict(type="FirstFrameGate"), memory="on"``, on the first one, and the segmenter's
                      memory carries it on
-``SegPropagation``   [SEG] of the first frames, and the segmenter's memory carries their masks through the rest (an
-                     offline use of image-level models, as Sa2VA's released code and Sa2VA-i do)
+``SegPropagation``   [SEG] of the first frames, and the segmenter's memory carries their masks through the
+                     rest (an offline use of image-level models, as Sa2VA's released code and Sa2VA-i do)
 
 They are used by name: ``model.pipeline(type="SpokenBox", gate=...)``.
 """
@@ -31,7 +31,9 @@ from refstream.structures import Frame, MaskPrediction, Query, SegPrompt, Stream
 
 FIRST = GateDecision(True, "first")
 ABSENT = GateDecision(True, "absent", doubt=True)
-BOX_QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: {expression}"
+BOX_QUESTION = (
+    "Please provide the bounding box coordinate of the region this sentence describes: {expression}"
+)
 UNITS = ("thousandths", "pixels")
 
 
@@ -58,7 +60,9 @@ class PromptedState:
 def judge(
     state: PromptedState, gate: Gate, image: FrameFeatures, index: int
 ) -> tuple[GateDecision, MaskPrediction | None]:
-    """Whether the MLLM must look, and what the old prompt gives on this frame, where it was decoded for that."""
+    """Whether the MLLM must look, and what the old prompt gives on this frame, where it was decoded for
+    that.
+    """
     if state.num_frames == 0:
         return FIRST, None
     followed, pred_iou, consistency = None, None, None
@@ -127,12 +131,12 @@ class SpokenBox:
         max_new_tokens: Longest answer.
         stage: Stage timer.
 
-    An answer without a box leaves the one of before in use (``extra["no_box"]``); before the first one the mask is
-    empty.
+    An answer without a box leaves the one of before in use (``extra["no_box"]``); before the first one the
+    mask is empty.
 
     Raises:
-        UserError: For an unknown word in ``memory``, ``conditioning`` or ``units``, or a question without a place
-            for the expression.
+        UserError: For an unknown word in ``memory``, ``conditioning`` or ``units``, or a question without a
+            place for the expression.
     """
 
     causal = True
@@ -238,8 +242,8 @@ class SegPropagation:
     Args:
         model: Composite with ``mllm``, a SAM2 ``segmenter`` and a head from a [SEG] state to a prompt.
         looks: First frames that the MLLM sees (Sa2VA: 5).
-        joint: The MLLM sees them in one prompt, and its one [SEG] prompts them all (Sa2VA; the answer then comes
-            at the end of the clip). False: each has a prompt of its own, as in image-level training.
+        joint: The MLLM sees them in one prompt, and its one [SEG] prompts them all (Sa2VA; the answer then
+            comes at the end of the clip). False: each has a prompt of its own, as in image-level training.
         memory: Config of the memory, or "on" for SAM2's.
         multimask: Choose the best of three masks.
         max_frames: With ``joint``: longest clip that is taken; its frames are kept until it ends.
