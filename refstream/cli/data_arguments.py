@@ -56,7 +56,7 @@ A development benchmark: not to be quoted as a result on real data.
     parser.epilog = """\
 example:
   refstream data streams --out data/minirvos/ovo --streams 50
-  refstream eval MODEL --benchmark ovo_bench --data data/minirvos/ovo
+  refstream eval MODEL --benchmark ovo --data data/minirvos/ovo
 """
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="root of the benchmark")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
