@@ -51,6 +51,9 @@ class CountedModel:
         self.now += seconds
         return image
 
+    def require_segmenter(self):
+        """It has one."""
+
     def pipeline(self, gate):
         return CountedPipeline(self, GATES.build(dict(gate)), self.share)
 
