@@ -24,7 +24,11 @@ MODELS = Registry(
     "model",
     parent=MM_MODELS,
     scope=SCOPE,
-    locations=["refstream.models.mllm.internvl", "refstream.models.segmenter.sam2"],
+    locations=[
+        "refstream.models.mllm.internvl",
+        "refstream.models.segmenter.sam1",
+        "refstream.models.segmenter.sam2",
+    ],
 )
 HEADS = Registry("head", scope=SCOPE, locations=["refstream.models.heads.seg_token"])
 LOSSES = Registry("loss", scope=SCOPE, locations=["refstream.models.losses.mask"])

@@ -105,13 +105,17 @@ class ImageFeatures:
 
     Attributes:
         embedding: (B, C, h16, w16) stride-16 map, without any memory or no-memory embedding.
-        high_res: (B, C/8, 4*h16, 4*w16) and (B, C/4, 2*h16, 2*w16), already projected for the mask decoder.
+        high_res: (B, C/8, 4*h16, 4*w16) and (B, C/4, 2*h16, 2*w16), already projected for the mask decoder;
+            without channels where the decoder takes none.
         position: (1 or B, C, h16, w16) position encoding of ``embedding``.
+        extent: (B, 2) int64, rows and columns of the square input that hold the frame, from the upper left,
+            where the segmenter pads; None: the frame fills the square.
     """
 
     embedding: Tensor
     high_res: tuple[Tensor, Tensor]
     position: Tensor
+    extent: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -120,15 +124,18 @@ class ImageFeatures:
 
     def __getitem__(self, index: int) -> ImageFeatures:
         """The features of one image, with batch size 1."""
-        s = slice(index, index + 1)
-        position = self.position if self.position.shape[0] == 1 else self.position[s]
-        return ImageFeatures(self.embedding[s], (self.high_res[0][s], self.high_res[1][s]), position)
+        return self._rows(slice(index, index + 1))
 
     def take(self, index: Tensor) -> ImageFeatures:
         """Features of batch N for (N,) int64 image numbers; images may repeat."""
-        position = self.position if self.position.shape[0] == 1 else self.position[index]
+        return self._rows(index)
+
+    def _rows(self, rows: slice | Tensor) -> ImageFeatures:
         return ImageFeatures(
-            self.embedding[index], (self.high_res[0][index], self.high_res[1][index]), position
+            embedding=self.embedding[rows],
+            high_res=(self.high_res[0][rows], self.high_res[1][rows]),
+            position=self.position if self.position.shape[0] == 1 else self.position[rows],
+            extent=None if self.extent is None else self.extent[rows],
         )
 
 
@@ -142,7 +149,8 @@ class MaskPrediction:
         object_score: (N,) float32 logit; > 0 means that the object is visible.
         candidate_logits: (N, M, h, w) all masks before the choice.
         candidate_iou: (N, M).
-        object_pointer: (N, C) the token that stands for the object in the memory.
+        object_pointer: (N, C) the token that stands for the object in the memory; (N, 0) of a segmenter
+            without a memory.
     """
 
     mask_logits: Tensor

@@ -59,6 +59,8 @@ def origin(path: str | Path) -> str:
     path = Path(path)
     if path.name.startswith("InternVL"):
         return f"download https://huggingface.co/OpenGVLab/{path.name}"
+    if path.name.startswith("sam-vit-"):
+        return f"download https://huggingface.co/facebook/{path.name}"
     if path.name.startswith("sam2"):
         release = "092824" if path.name.startswith("sam2.1") else "072824"
         return f"download https://dl.fbaipublicfiles.com/segment_anything_2/{release}/{path.name}"

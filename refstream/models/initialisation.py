@@ -41,7 +41,14 @@ def initialise_segmenter(
         attention_gain: Of the matched projections between tokens and image. With the position codes of
             SAM2 they make every prompt look at its own place, and every place at the prompt nearby.
         patch_gain: Factor on the patch embedding.
+
+    Raises:
+        ValueError: For a segmenter of another kind.
     """
+    if not isinstance(segmenter, Sam2Segmenter):
+        raise ValueError(
+            f"initialise prepares a Sam2Segmenter, got {type(segmenter).__name__}: leave segmenter out of it"
+        )
     model = segmenter.model
     model.vision_encoder.backbone.patch_embed.projection.weight.mul_(patch_gain)
     names = ("cross_attn_token_to_image", "cross_attn_image_to_token", "final_attn_token_to_image")

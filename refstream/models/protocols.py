@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Segmenter(Protocol):
     """Images and prompts in, masks out; keeps no state itself.
 
+    Prompts and masks are those of a frame squeezed to the square, whatever its shape and whatever happens
+    inside: pixel S on either axis is the frame's edge, and a mask resized to (H, W) is the frame's.
+
     Attributes:
         image_size: S, side of the square input in pixels.
         prompt_dim: C, width of an embedding prompt.
@@ -34,7 +37,10 @@ class Segmenter(Protocol):
     prompt_dim: int
 
     def preprocess(self, images: Sequence[np.ndarray]) -> Tensor:
-        """(H, W, 3) uint8 RGB images of any sizes -> (B, 3, S, S) float32, normalised, on the device."""
+        """(H, W, 3) uint8 RGB images of any sizes -> (B, 3, S, S) float32, normalised, on the device.
+
+        A segmenter that pads puts NaN there: ``encode`` learns from it where the frame is.
+        """
         ...
 
     def encode(self, pixels: Tensor) -> ImageFeatures:

@@ -36,6 +36,20 @@ SAM2 = dict(
     trunk=dict(embed_dim=8, num_heads=1, stages=[1, 1, 2, 1], global_att_blocks=[3]),
     memory_attention=dict(layers=1, feedforward=32),
 )
+SAM1 = dict(
+    vision_config=dict(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=64,
+        output_channels=32,
+        window_size=3,
+        global_attn_indexes=[1],
+        num_pos_feats=16,
+    ),
+    prompt_encoder_config=dict(hidden_size=32, image_size=64, mask_input_channels=4),
+    mask_decoder_config=dict(hidden_size=32, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=32),
+)
 
 
 def small_model(

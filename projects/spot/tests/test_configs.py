@@ -28,7 +28,7 @@ def read(name: str) -> Config:
     return load_config(CONFIGS / f"{name}.py")
 
 
-@pytest.mark.parametrize("name", ["1b", "4b"])
+@pytest.mark.parametrize("name", ["1b", "4b", "1b_sam1"])
 def test_lora_alone_is_trained(name: str) -> None:
     run = dry_run(read(name), processes=8)
     trained = {part.name: part.trained for part in run.parts if part.trained}
@@ -40,7 +40,7 @@ def test_lora_alone_is_trained(name: str) -> None:
     assert run.load.supervised > 8 * (25 + 12)  # eight frames with 25 judgements and 12 digits each
 
 
-@pytest.mark.parametrize("name", ["1b", "4b", "tiny"])
+@pytest.mark.parametrize("name", ["1b", "4b", "1b_sam1", "tiny"])
 def test_numbers_of_the_paper(name: str) -> None:
     model = read(name).model
     loss = model.learner.loss

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Sam2VideoConfig
 
 from refstream.checkpoints.safe import load_state, load_strict
-from refstream.models.segmenter.building import empty_model, initialise
+from refstream.models.segmenter.building import empty_model, float32_positions, initialise
 from refstream.models.segmenter.conditioning import encode_memory, fuse_memory
 from refstream.models.segmenter.loading import load_sam2, to_transformers
 from refstream.models.segmenter.memory import Memory, MemoryEntry, build_memory
@@ -32,7 +32,6 @@ from refstream.structures import ImageFeatures, MaskPrediction, SegPrompt
 
 ABSENT_LOGIT = -1024.0  # sam2/modeling/sam2_base.py, NO_OBJ_SCORE
 MASK_SCALE, MASK_BIAS = 20.0, -10.0  # a mask prompt becomes logits of -10 and 10
-POSITION_MATRICES = ("shared_image_embedding", "prompt_encoder.shared_embedding")
 
 
 @MODELS.register_module()
@@ -135,13 +134,8 @@ class Sam2Segmenter(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Sam2Segmenter:
         """Move and cast as usual, but keep the random matrix of the position encoding in float32."""
-        modules: list[Any] = [self.model.get_submodule(name) for name in POSITION_MATRICES]
-        kept = [module.positional_embedding for module in modules]
-        super()._apply(fn, recurse)
-        for module, before in zip(modules, kept, strict=True):
-            after = module.positional_embedding
-            if after.dtype != before.dtype and before.dtype == torch.float32 and not after.is_meta:
-                module.positional_embedding = before.to(after.device)
+        with float32_positions(self.model):
+            super()._apply(fn, recurse)
         return self
 
     @property
