@@ -15,108 +15,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from refstream.errors import UserError
-from refstream.models.masks import mask_iou, upsample_mask
 from refstream.models.mllm.chat import Turn
 from refstream.models.mllm.spoken_boxes import THOUSANDTHS, Box, spoken_boxes
-from refstream.registry import GATES, PIPELINES
+from refstream.registry import PIPELINES
 from refstream.streaming.features import FrameFeatures, StageTimer, no_timer
-from refstream.streaming.gates import Gate, GateDecision, GateSignals, query_number
-from refstream.streaming.tracking import MemoryKey, ObjectTrack, memory_policy, union
-from refstream.structures import Frame, MaskPrediction, Query, SegPrompt, StreamEvent
+from refstream.streaming.gates import Gate, GateDecision
+from refstream.streaming.prompted import GatedPipeline, PromptedPipeline, PromptedState
+from refstream.streaming.tracking import MemoryKey, memory_policy
+from refstream.structures import Frame, Query, SegPrompt, StreamEvent
 
-FIRST = GateDecision(True, "first")
-ABSENT = GateDecision(True, "absent", doubt=True)
 BOX_QUESTION = (
     "Please provide the bounding box coordinate of the region this sentence describes: {expression}"
 )
 UNITS = ("thousandths", "pixels")
 
 
-@dataclass
-class PromptedState:
-    """All that one query remembers between frames, for pipelines whose prompts are points and boxes.
-
-    Attributes:
-        track: Its objects.
-        mask: (h, w) bool, the mask of the frame before; None where it was empty because nothing was found.
-        text: What the MLLM said at its last look.
-    """
-
-    query: Query
-    track: ObjectTrack
-    mask: Tensor | None = None
-    pred_iou: float | None = None
-    consistency: float | None = None
-    num_frames: int = 0
-    frames_since_call: int = 0
-    text: str | None = None
-
-
-def judge(
-    state: PromptedState, gate: Gate, image: FrameFeatures, index: int
-) -> tuple[GateDecision, MaskPrediction | None]:
-    """Whether the MLLM must look, and what the old prompt gives on this frame, where it was decoded for
-    that.
-    """
-    if state.num_frames == 0:
-        return FIRST, None
-    followed, pred_iou, consistency = None, None, None
-    if gate.needs_mask:
-        followed = state.track.follow(image.segmenter, index)
-        if followed is None:
-            return ABSENT, None  # nothing is there that could be judged
-        logits, pred_iou, _ = union(followed)
-        consistency = 0.0 if state.mask is None else mask_iou(logits[0] > 0, state.mask)
-    signals = GateSignals(
-        frame_index=state.num_frames,
-        frames_since_call=state.frames_since_call,
-        pred_iou=pred_iou,
-        consistency=consistency,
-        prev_pred_iou=0.0 if state.pred_iou is None else state.pred_iou,
-        prev_consistency=state.consistency,
-        query=query_number(f"{state.query.id} {state.query.expression}"),
-    )
-    return gate.decide(signals), followed
-
-
-def emit(
-    state: PromptedState,
-    frame: Frame,
-    found: MaskPrediction | None,
-    decision: GateDecision,
-    extra: dict[str, Any],
-) -> StreamEvent:
-    """The event of a frame; the state is brought up to date. ``found`` None: an empty mask."""
-    logits, pred_iou, score = (None, None, None) if found is None else union(found)
-    mask = np.zeros(frame.size, dtype=bool) if logits is None else upsample_mask(logits, frame.size)
-    small = None if logits is None else logits[0] > 0
-    known = small is not None and state.mask is not None
-    state.consistency = mask_iou(small, state.mask) if known else None  # type: ignore[arg-type]
-    state.mask, state.pred_iou = small, pred_iou
-    state.num_frames += 1
-    state.frames_since_call = 1 if decision.invoke else state.frames_since_call + 1
-    return StreamEvent(
-        query_id=state.query.id,
-        frame_index=frame.index,
-        time_s=frame.time_s,
-        mask=mask,
-        text=state.text if decision.invoke else None,
-        pred_iou=0.0 if pred_iou is None else pred_iou,
-        consistency=state.consistency,
-        object_score=score,
-        invoked_mllm=decision.invoke,
-        reason=decision.reason,
-        extra=extra,
-    )
-
-
 @PIPELINES.register_module()
-class SpokenBox:
+class SpokenBox(GatedPipeline):
     """The MLLM is asked for a box in words; the segmenter is prompted with it and nothing else.
 
     Args:
@@ -128,7 +47,7 @@ class SpokenBox:
         units: "thousandths" of width and height (InternVL), or "pixels" of the frame (Qwen2.5-VL).
         max_objects: Boxes that are used, in the order in which they are said.
         multimask: Choose the best of three masks.
-        max_new_tokens: Longest answer.
+        max_new_tokens: Longest answer; it ends before where the language model does.
         stage: Stage timer.
 
     An answer without a box leaves the one of before in use (``extra["no_box"]``); before the first one the
@@ -138,9 +57,6 @@ class SpokenBox:
         UserError: For an unknown word in ``memory``, ``conditioning`` or ``units``, or a question without a
             place for the expression.
     """
-
-    causal = True
-    max_frames = None
 
     def __init__(
         self,
@@ -163,27 +79,11 @@ class SpokenBox:
                 "a question needs a place {expression}, and max_objects must be at least 1; got "
                 f"{question!r} and {max_objects}"
             )
-        model.require_segmenter()
-        self.model, self.stage = model, stage
-        gate = dict(type="EveryFrameGate") if gate is None else gate
-        self.gate: Gate = GATES.build(gate) if isinstance(gate, dict) else gate
-        self.memory, self.conditioning, self.multimask = memory_policy(memory), conditioning, multimask
+        super().__init__(
+            model, gate=gate, memory=memory, conditioning=conditioning, multimask=multimask, stage=stage
+        )
         self.question, self.units = question, units
         self.max_objects, self.max_new_tokens = max_objects, max_new_tokens
-        self._track()
-
-    def _track(self) -> ObjectTrack:
-        keys: dict[str, Any] = dict(conditioning=self.conditioning, multimask=self.multimask)
-        return ObjectTrack(self.model.segmenter, self.memory, **keys)
-
-    def start(self, query: Query) -> PromptedState:
-        """A fresh state; the expression is checked now, not at the first frame."""
-        self.model.mllm.prompts.clean(query.expression)
-        return PromptedState(query, self._track())
-
-    def encode(self, frame: Frame) -> FrameFeatures:
-        """Lazily encoded features, shared by all queries of the frame."""
-        return FrameFeatures(self.model, frame, stage=self.stage)
 
     def step(
         self, states: Sequence[PromptedState], frame: Frame, features: FrameFeatures
@@ -191,52 +91,42 @@ class SpokenBox:
         """One frame for N queries: one event per state, in their order."""
         return [self._step_one(state, frame, features) for state in states]
 
-    def finish(self, state: PromptedState) -> list[StreamEvent]:
-        """A causal pipeline keeps nothing back."""
-        return []
-
     def _step_one(self, state: PromptedState, frame: Frame, features: FrameFeatures) -> StreamEvent:
-        decision, found = judge(state, self.gate, features, frame.index)
-        extra: dict[str, Any] = {}
-        boxes: list[Box] = []
-        if decision.invoke:
-            boxes = self._ask(state, frame, features)
-            extra = {"boxes": [list(box) for box in boxes]} if boxes else {"no_box": True}
-        with self.stage("decode"):
-            if boxes:
-                size = self.model.segmenter.image_size
-                prompt = SegPrompt(box_xyxy=torch.tensor(boxes, dtype=torch.float32) * size)
-                found = state.track.take(features.segmenter, prompt, frame.index)
-            else:
-                found = found or state.track.follow(features.segmenter, frame.index)
-                if found is not None:
-                    state.track.keep(features.segmenter, found, frame.index)
-        return emit(state, frame, found, decision, extra)
+        decision, followed = self.judge(state, features, frame.index)
+        if not decision.invoke:
+            return self.follow(state, frame, features, decision, followed, {})
+        boxes = self._ask(state, frame, features)
+        if not boxes:
+            return self.follow(state, frame, features, decision, followed, {"no_box": True})
+        prompt = SegPrompt(
+            box_xyxy=torch.tensor(boxes, dtype=torch.float32) * self.model.segmenter.image_size
+        )
+        extra = {"boxes": [list(box) for box in boxes]}
+        return self.take(state, frame, features, decision, prompt, extra)
 
     def _ask(self, state: PromptedState, frame: Frame, features: FrameFeatures) -> list[Box]:
         mllm = self.model.mllm
         words = self.question.replace("{expression}", mllm.prompts.clean(state.query.expression))
         tokens = features.vision_tokens
-        chat = mllm.prompts.turns([[Turn(words, None, images=1)]]).to(mllm.device)
+        chat = mllm.prompts.turns([[Turn(words, None, images=1, images_first=True)]]).to(mllm.device)
+        room = int(mllm.config.text_config.max_position_embeddings) - chat.input_ids.shape[1]
         with self.stage("mllm"):
-            state.text = mllm.generate(chat, tokens, max_new_tokens=self.max_new_tokens).text
+            most = max(1, min(self.max_new_tokens, room))
+            state.text = mllm.generate(chat, tokens, max_new_tokens=most).text
         height, width = frame.size
         scale = (THOUSANDTHS, THOUSANDTHS) if self.units == "thousandths" else (float(width), float(height))
         return spoken_boxes(state.text or "", scale)[: self.max_objects]
 
 
 @dataclass
-class PropagationState:
-    """What one query keeps: its objects, and, while its first frames are awaited together, these frames."""
+class PropagationState(PromptedState):
+    """What one query keeps: its objects, and, while they are answered together, its frames."""
 
-    query: Query
-    track: ObjectTrack
     frames: list[Frame] = field(default_factory=list)
-    shown: PromptedState | None = None
 
 
 @PIPELINES.register_module()
-class SegPropagation:
+class SegPropagation(PromptedPipeline):
     """[SEG] prompts of the first frames, propagated by the segmenter's memory.
 
     Args:
@@ -267,29 +157,20 @@ class SegPropagation:
         max_frames: int = 1024,
         stage: StageTimer = no_timer,
     ) -> None:
-        policy = memory_policy(memory)
-        if policy is None or looks < 1 or max_frames < 1:
+        if memory_policy(memory) is None or looks < 1 or max_frames < 1:
             raise UserError(
                 "propagation needs a memory, and looks and max_frames of at least 1; got "
                 f"{memory!r}, {looks} and {max_frames}"
             )
-        model.require_segmenter()
-        self.model, self.looks, self.joint, self.stage = model, looks, joint, stage
-        self.memory, self.multimask = policy, multimask
+        super().__init__(model, memory=memory, conditioning="always", multimask=multimask, stage=stage)
+        self.looks, self.joint = looks, joint
         self.causal = not joint
         self.max_frames = max_frames if joint else None
 
     def start(self, query: Query) -> PropagationState:
         """A fresh state; the expression is checked now, not at the first frame."""
         self.model.chat([query.expression])
-        track = ObjectTrack(
-            self.model.segmenter, self.memory, conditioning="always", multimask=self.multimask
-        )
-        return PropagationState(query, track, shown=PromptedState(query, track))
-
-    def encode(self, frame: Frame) -> FrameFeatures:
-        """Lazily encoded features, shared by all queries of the frame."""
-        return FrameFeatures(self.model, frame, stage=self.stage)
+        return PropagationState(query, self.new_track())
 
     def step(
         self, states: Sequence[PropagationState], frame: Frame, features: FrameFeatures
@@ -316,21 +197,14 @@ class SegPropagation:
     def _step_one(
         self, state: PropagationState, frame: Frame, features: FrameFeatures, prompt: SegPrompt | None
     ) -> StreamEvent:
-        shown = state.shown
-        assert shown is not None
-        look = shown.num_frames < self.looks
-        if look:
-            if prompt is None:
-                prompt = self._prompt(state.query, features.vision_tokens, 1)
-            shown.text = self.model.mllm.prompts.answer
-            with self.stage("decode"):
-                found: MaskPrediction | None = state.track.take(features.segmenter, prompt, frame.index)
-        else:
-            with self.stage("decode"):
-                found = state.track.follow(features.segmenter, frame.index)
-            assert found is not None  # there was a look before
-            state.track.keep(features.segmenter, found, frame.index)
-        return emit(shown, frame, found, GateDecision(look, "first" if look else "reuse"), {})
+        look = state.num_frames < self.looks
+        decision = GateDecision(look, "first" if look else "reuse")
+        if not look:
+            return self.follow(state, frame, features, decision, None, {})
+        if prompt is None:
+            prompt = self._prompt(state.query, features.vision_tokens, 1)
+        state.text = self.model.mllm.prompts.answer
+        return self.take(state, frame, features, decision, prompt, {})
 
     def _prompt(self, query: Query, tokens: Tensor, images: int) -> SegPrompt:
         """The prompt of one [SEG], forced, that has seen ``images`` frames of one tile."""

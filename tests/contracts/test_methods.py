@@ -2,8 +2,10 @@
 
 A method's pipelines are the classes that its package registers; each must build from a model alone. They run
 on fakes; a pipeline that brings a head of its own (``head_for``) runs on a real model with random weights, in
-double precision, so that queries answer the same alone and in a batch. A pipeline that answers in words, or
-prompts the segmenter by words, has its own tests.
+double precision, so that queries answer the same alone and in a batch. A pipeline that prompts the segmenter
+by words (``answer_words``) runs on what its method's ``tests/contract.py`` has: ``KEYS`` of each such
+pipeline, ``model(config)`` with random weights, and ``speak(model)``, which puts a script in the place of
+what it would have to learn. A pipeline that answers in words alone has its own tests.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ CONTROLS = [
     {"gate": {"type": "EveryFrameGate"}},
     {"online": True},
 ]
+SPOKEN_CONTROLS = [{}, {"gate": {"type": "EveryKGate", "k": 3}, "memory": {"type": "sam2"}}]
 
 
 def pipelines_of(method: str) -> list[str]:
@@ -53,10 +56,25 @@ def takes(kind: str, keys: dict[str, Any]) -> bool:
     return set(keys) <= set(inspect.signature(PIPELINES.get(kind)).parameters)
 
 
-def runs_untrained(kind: str) -> bool:
-    """Whether a fake, or random weights, can stand for the model: not where it must have learned to speak."""
+def answers_by_masks(kind: str) -> bool:
     pipeline: Any = PIPELINES.get(kind)
-    return answers_of(pipeline) != "text" and not getattr(pipeline, "answer_words", ())
+    return answers_of(pipeline) != "text"
+
+
+def speaks(kind: str) -> bool:
+    """Whether the MLLM must have learned to speak before there are masks."""
+    return bool(getattr(PIPELINES.get(kind), "answer_words", ()))
+
+
+def script_of(kind: str) -> Any:
+    """``tests/contract.py`` of the method whose pipeline prompts by words."""
+    method = PIPELINES.get(kind).__module__.split(".")[1]
+    return importlib.import_module(f"{PACKAGE}.{method}.tests.contract")
+
+
+def keys_of(kind: str) -> dict[str, Any]:
+    """What a pipeline is always built with."""
+    return dict(script_of(kind).KEYS[kind]) if speaks(kind) else {}
 
 
 def name_of(keys: dict[str, Any]) -> str:
@@ -67,16 +85,21 @@ def name_of(keys: dict[str, Any]) -> str:
 
 
 CASES = [
-    pytest.param(dict(keys, type=kind), id=f"{kind}-{name_of(keys)}")
+    pytest.param(dict(keys_of(kind), **keys, type=kind), id=f"{kind}-{name_of(keys)}")
     for method in METHODS
     for kind in pipelines_of(method)
-    for keys in CONTROLS
-    if takes(kind, keys) and runs_untrained(kind)
+    for keys in (SPOKEN_CONTROLS if speaks(kind) else CONTROLS)
+    if takes(kind, keys) and answers_by_masks(kind)
 ]
 
 
 def model_for(config: dict[str, Any]) -> Any:
-    """The fake, or a small real model for a pipeline that the fake's head cannot serve."""
+    """The fake, or a small real model for a pipeline that the fake's head cannot serve, or that speaks."""
+    if speaks(config["type"]):
+        script = script_of(config["type"])
+        model = script.model(config).double()
+        script.speak(model)
+        return model
     if not hasattr(PIPELINES.get(config["type"]), "head_for"):
         return FakeModel()
     torch.manual_seed(0)
@@ -204,16 +227,18 @@ def test_event_comes_with_its_frame(config):
 @pytest.mark.parametrize("config", CASES)
 def test_state_stays_bounded(config):
     frames, _ = moving_square_video(20)
-    pipeline = model_for(config).pipeline(**config)
+    model = model_for(config)
+    pipeline = model.pipeline(**config)
     if not pipeline.causal:
         pytest.skip("buffers up to max_frames by declaration")
+    last = 200 if isinstance(model, FakeModel) else 100
     session = StreamSession(pipeline)
     session.open(EXPRESSIONS)
     sizes = {}
-    for t in range(200):
+    for t in range(last):
         session.step(Frame(t, t / 10, frames[t % 20].image))
         sizes[t + 1] = sum(size_of(state) for state in session._states.values())
-    assert sizes[200] == sizes[50] > 0
+    assert sizes[last] == sizes[50] > 0
 
 
 @pytest.mark.parametrize("config", CASES)
@@ -275,23 +300,33 @@ SMALL_SEGMENTER = {
 }
 
 
-@pytest.mark.parametrize("config", CASES)
-def test_exported_model_answers_the_same(config, tmp_path):
-    """A folder names the registered method; loaded again it gives the same events, bit by bit."""
-    frames, _ = moving_square_video(5)
+def exported_for(config: dict[str, Any]) -> RefStreamModel:
+    """A real model with random weights, in single precision."""
+    if speaks(config["type"]):
+        model: RefStreamModel = script_of(config["type"]).model(config)
+        return model
     settings = RefStreamConfig(
         mllm={"type": "InternVL", "config": SMALL_MLLM},
         segmenter={"type": "Sam2Segmenter", "config": SMALL_SEGMENTER},
         head=fitting_head(config["type"], image_size=64, hidden_size=32, prompt_dim=32),
         pipeline=config,
     )
-    model = RefStreamModel(settings, build_tiny_tokenizer(EXPRESSIONS)).eval()
+    return RefStreamModel(settings, build_tiny_tokenizer(EXPRESSIONS)).eval()
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_exported_model_answers_the_same(config, tmp_path):
+    """A folder names the registered method; loaded again it gives the same events, bit by bit."""
+    frames, _ = moving_square_video(5)
+    model = exported_for(config)
     model.save(tmp_path)
     text = (tmp_path / "config.json").read_text()
     assert config["type"] in text
     assert PACKAGE not in text, "config.json must name a registered class, not a module"
 
     def stream(some_model: Any) -> dict[tuple[str, int], tuple]:
+        if speaks(config["type"]):
+            script_of(config["type"]).speak(some_model)  # after saving and loading: no weights hold a script
         session = StreamSession(some_model.pipeline())
         session.open(EXPRESSIONS)
         return answers([event for frame in frames for event in session.step(frame)] + session.close())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from refstream.errors import UserError
 from refstream.streaming.session import StreamSession
 from refstream.structures import Frame, SegPrompt, StreamEvent
-from refstream.testing import moving_square_video, small_model
+from refstream.testing import moving_square_video, say, small_model
 
 FRAMES, _ = moving_square_video(6)
 
@@ -97,6 +97,61 @@ def test_a_gate_that_judges_masks_asks_again_where_there_is_none(model, monkeypa
 def test_a_random_model_really_speaks(model) -> None:
     events = run(model, FRAMES[:2], type="SpokenBox", max_new_tokens=4)
     assert [event.text is None for event in events] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("said", "corners"),
+    [
+        ("[250,500,750,1000]", [0.25, 0.5, 0.75, 1.0]),
+        ("[-250,500,1750,9999]", [0.0, 0.5, 1.0, 1.0]),
+        ("[1200,500,1500,900]", None),  # outside of the frame
+        ("[250,500,250,900]", None),  # no area
+        ("[750,500,250,900]", None),  # corners in the wrong order
+        ("[1234567890,0,2345678901,9]", None),
+        ("[" + "9" * 400 + ",0,1,1]", None),
+        ("I see none.", None),
+        ("", None),
+        ("[[[[,,,]", None),
+    ],
+)
+@pytest.mark.parametrize("memory", ["off", "on"])
+def test_whatever_is_said(model, said, corners, memory) -> None:
+    """By a script in the MLLM's place: prompts, generation and parser are real."""
+    say(model.mllm, lambda dialogue, seen: said)
+    events = run(model, FRAMES[:2], type="SpokenBox", memory=memory, max_new_tokens=500)
+    for event in events:
+        if corners is None:
+            assert event.extra == {"no_box": True}
+            assert not event.mask.any()
+        else:
+            assert event.extra == {"boxes": [corners]}
+    if corners is not None:
+        np.testing.assert_array_equal(events[0].mask, boxed(model, [64 * x for x in corners], 0))
+
+
+def test_more_boxes_than_are_used(model) -> None:
+    say(model.mllm, lambda dialogue, seen: " ".join(f"[{n},0,{n + 100},900]" for n in range(5)))
+    (event,) = run(model, FRAMES[:1], type="SpokenBox", max_objects=2, max_new_tokens=200)
+    assert event.extra == {"boxes": [[0.0, 0.0, 0.1, 0.9], [0.001, 0.0, 0.101, 0.9]]}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (64, 64)])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        dict(type="SpokenBox"),
+        dict(type="SpokenBox", memory="on"),
+        dict(type="SegPropagation"),
+        dict(type="SegPropagation", joint=True),
+    ],
+)
+def test_one_frame_of_any_size(model, size, keys) -> None:
+    if keys["type"] == "SpokenBox":
+        say(model.mllm, lambda dialogue, seen: "[250,500,750,1000]")
+    frame = Frame(0, 0.0, np.full((*size, 3), 90, dtype=np.uint8))
+    (event,) = run(model, [frame], **keys)
+    assert event.mask.shape == size
+    assert event.invoked_mllm
 
 
 def test_another_pipeline_takes_none_of_the_models_keys(model) -> None:

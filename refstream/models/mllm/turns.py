@@ -39,11 +39,13 @@ class Turn:
         answer: What the assistant says, supervised with its end-of-turn token; None leaves the turn open
             (the last one of a dialogue only).
         images: Images that stand after the text, each of the same number of vision tokens.
+        images_first: They stand before it, as in questions about one picture.
     """
 
     text: str
     answer: str | None = None
     images: int = 0
+    images_first: bool = False
 
     def __post_init__(self) -> None:
         if self.images < 0:
@@ -70,15 +72,17 @@ def opening_row(
     template = CHAT_TEMPLATES[builder.template]
     alone = first and system is None and builder.system is None
     pieces: list[str | Special] = [] if alone else [template.separator]
-    pieces += [*template.user, turn.text]
-    if turn.text and turn.images:
-        pieces.append("\n")
     start, context, end = builder.image_markers
+    shown: list[str | Special] = []
     for number in range(turn.images):
-        pieces += [Special(start), Special(context, per_image), Special(end)]
+        shown += [Special(start), Special(context, per_image), Special(end)]
         if builder.newline_after_image or number < turn.images - 1:
-            pieces.append("\n")
-    ids = builder.encoder.encode([*pieces, *template.assistant])
+            shown.append("\n")
+    if turn.images_first:
+        said = [*shown, turn.text]
+    else:
+        said = [turn.text, *(["\n"] if turn.text and turn.images else []), *shown]
+    ids = builder.encoder.encode([*pieces, *template.user, *said, *template.assistant])
     slots = turn.images * per_image
     if ids.count(builder.ids.image_context) != slots:
         raise AssertionError("text must never add vision slots")
