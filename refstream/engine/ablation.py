@@ -7,6 +7,7 @@ An ablation is a config file:
     benchmark = dict(name="minirvos", num_clips=100, ...)
     parallel = 2
     columns = ["recall", ...]            # of the table besides the headline; all by default
+    stability = ["jitter_error", ...]    # of ``Stability``, after them; no floor has any
 
 An arm with ``folder`` instead of ``config`` is a model that is there already. One with ``after=NAME`` is
 trained when that arm is done, so that its overrides may take weights from ``WORK_DIR/NAME_SEED/export``. A
@@ -24,6 +25,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from mmengine.config import Config
 
 from refstream.engine.checkpoint_files import checkpoint_folders
 from refstream.evaluation.benchmarks import run_benchmark
+from refstream.evaluation.metrics.stability import Stability
 from refstream.evaluation.provenance import provenance
 from refstream.evaluation.readers.minirvos_streams import minirvos_streams
 from refstream.evaluation.stream_evaluation import StreamEvaluation
@@ -41,7 +44,8 @@ from refstream.models.loading import load
 
 logger = logging.getLogger(__name__)
 RATE_KEYS = {"EvenGate": "rate", "RandomGate": "probability"}
-KEYS = {"arms", "rows", "benchmark", "parallel", "work_dir", "name", "columns"}
+STABILITY = {field.name for field in fields(Stability)}
+KEYS = {"arms", "rows", "benchmark", "parallel", "work_dir", "name", "columns", "stability"}
 
 
 def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str, Any]:
@@ -58,11 +62,7 @@ def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str
         FileNotFoundError: If there is no such file.
         ValueError: For an unknown key, arm or row.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no ablation at {path}")
-    written = Config.fromfile(str(path)).to_dict()
-    plan = {key: value for key, value in written.items() if not key.startswith("_")}
-    check(plan)
+    plan = read_plan(path)
     work_dir = Path(plan["work_dir"])
     workers = Workers(plan.get("parallel", 2))
     for arms in arm_waves(plan["arms"]):
@@ -86,12 +86,53 @@ def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str
     return content
 
 
+def read_plan(path: str | Path) -> dict[str, Any]:
+    """An ablation's config file, checked; see ``run_ablation`` for the errors."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no ablation at {path}")
+    written = Config.fromfile(str(path)).to_dict()
+    plan = {key: value for key, value in written.items() if not key.startswith("_")}
+    check(plan)
+    return plan
+
+
+def row_models(
+    plan: Mapping[str, Any], names: Sequence[str], seed_number: int = 0
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The model behind each of some rows.
+
+    Args:
+        plan: Of ``read_plan``.
+        names: Of rows without ``match``, whose gates need no other row.
+        seed_number: Which of the arm's seeds, from 0.
+
+    Returns:
+        Name -> (folder of the model, keys of the pipeline that the row replaces).
+
+    Raises:
+        ValueError: For a name of no such row, or an arm with fewer seeds.
+    """
+    rows = {row["name"]: row for row in plan["rows"] if not row.get("match")}
+    found = {}
+    for name in names:
+        if name not in rows:
+            raise ValueError(f"no row is named {name!r} and matches no other; there are {list(rows)}")
+        jobs = _evaluations(plan, rows[name], {}, Path(plan["work_dir"]))
+        if not 0 <= seed_number < len(jobs):
+            raise ValueError(f"row {name!r} has {len(jobs)} seeds, there is no number {seed_number}")
+        found[name] = jobs[seed_number][0], jobs[seed_number][1]
+    return found
+
+
 def check(plan: Mapping[str, Any]) -> None:
     """Refuse what cannot work before anything runs; raises ValueError."""
     unknown = set(plan) - KEYS
     missing = {"arms", "rows", "benchmark", "work_dir", "name"} - set(plan)
     if unknown or missing:
         raise ValueError(f"an ablation has the keys {sorted(KEYS)}; unknown {unknown}, missing {missing}")
+    strange = set(plan.get("stability", ())) - STABILITY
+    if strange:
+        raise ValueError(f"stability has no figures {sorted(strange)}; there are {sorted(STABILITY)}")
     arm_waves(plan["arms"])
     seen: set[str] = set()
     for row in plan["rows"]:
@@ -206,17 +247,21 @@ def table(
     """The published form: one row per row of the plan, floors and ceiling of those that have them."""
     seeds = sorted({seed for arm in plan["arms"].values() for seed in arm.get("seeds", [0])})
     headline = next(iter(next(iter(results.values()))[0]["headline"]))
-    columns = plan.get("columns")
+    columns, steady = plan.get("columns"), plan.get("stability", ())
     rows: list[dict[str, Any]] = []
     for row in plan["rows"]:
         done = results[row["name"]]
-        rows.append({"run": row["name"], **summarise([_flat(r, columns, headline) for r in done], headline)})
+        flat = [_flat(result, columns, steady, headline) for result in done]
+        rows.append({"run": row["name"], **summarise(flat, headline)})
         if row.get("floors"):
             for number, floor in enumerate(done[0]["rows"][1:], start=1):
-                cells = [_cells(result["rows"][number], columns, headline) for result in done]
+                none = dict.fromkeys(steady)
+                cells = [{**_cells(r["rows"][number], columns, headline), **none} for r in done]
                 rows.append({"run": f"{row['name']}: {floor['run']}", **summarise(cells, headline)})
+    measured = [result["commit"] for done in results.values() for result in done]
     return {
         **provenance(seeds),
+        "commit": ", ".join(dict.fromkeys(measured)),  # rows of an earlier run keep the code that ran them
         "command": " ".join(["python", *sys.argv]),
         "rows": rows,
         "benchmark": dict(next(iter(results.values()))[0]["settings"]),
@@ -234,15 +279,20 @@ def _cells(row: Mapping[str, Any], columns: Sequence[str] | None, headline: str)
     return {key: row.get(key) for key in wanted}
 
 
-def _flat(result: Mapping[str, Any], columns: Sequence[str] | None, headline: str) -> dict[str, Any]:
+def _flat(
+    result: Mapping[str, Any], columns: Sequence[str] | None, steady: Sequence[str], headline: str
+) -> dict[str, Any]:
     cells, speed = _cells(result["rows"][0], columns, headline), result["speed"]
+    figures = result.get("stability") or {}
+    cells |= {name: figures.get(name) for name in steady}
     if speed is None:
         return cells
     return {**cells, "calls a frame": speed["mllm_calls_per_frame"], "FPS": speed["fps"]}
 
 
 def summarise(cells: Sequence[Mapping[str, Any]], headline: str = "J&F") -> dict[str, Any]:
-    """Means over seeds; the headline also with its standard deviation, and how many seeds there were."""
+    """Means over seeds, None where one has none; the headline also with its standard deviation, and how many
+    seeds there were."""
     means = {
         key: None if any(one[key] is None for one in cells) else statistics.fmean(one[key] for one in cells)
         for key in cells[0]

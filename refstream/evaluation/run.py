@@ -31,6 +31,8 @@ PER_STREAM = 8
 """Most expressions of a video that share a session, hence the image encoders; memory grows with them."""
 NO_WORDS = "the object"
 """Stands for an expression without words, which a session refuses and some benchmarks have."""
+PROMPTS = "prompts"
+"""Key of a record for the boxes of a pipeline that prompts with boxes; others have none."""
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
@@ -175,7 +177,9 @@ def run_model(
         pipeline: A method's pipeline, of ``model.pipeline()``.
         benchmark: What to run it on.
         masks: A record per expression: ``masks`` (K codes), ``confidence`` (K), ``called`` (positions of
-            frames at which the MLLM looked), ``size``. The same in every run.
+            frames at which the MLLM looked), ``size``. The same in every run. Where the pipeline prompts with
+            boxes (``extra["boxes"]`` of its events) also ``prompts`` (K boxes around them, or None): x0, y0,
+            x1, y1 in [0, 1].
         costs: A record per job: ``StreamCost``. Differs from run to run.
         per_stream: Most expressions in one session.
         shard: The part of the jobs that this process takes.
@@ -213,6 +217,7 @@ def _run_job(
     row_in = {frame: k for k, frame in enumerate(video.scored_positions)}
     codes: list[list[rle.RLE | None]] = [[None] * len(row_in) for _ in job.expressions]
     sure = [[0.0] * len(row_in) for _ in job.expressions]
+    prompts: list[list[list[float] | None]] = [[None] * len(row_in) for _ in job.expressions]
     called: list[list[int]] = [[] for _ in job.expressions]
     seen = np.zeros((len(job.expressions), len(row_in)), dtype=bool)
     cost = StreamCost()
@@ -232,6 +237,7 @@ def _run_job(
             k = row_in[event.frame_index]
             codes[row][k] = rle.encode(mask) if mask.any() else None
             sure[row][k] = _confidence(event)
+            prompts[row][k] = _prompt(pipeline, event)
             seen[row, k] = True
     if cost.num_frames != len(video.frames):
         raise UserError(f"{video.id}: {cost.num_frames} frames could be read, {len(video.frames)} are listed")
@@ -249,6 +255,8 @@ def _run_job(
             "confidence": sure[row],
             "called": called[row],
         }
+        if any(box is not None for box in prompts[row]):
+            record[PROMPTS] = prompts[row]
         masks.write(item, record)
     costs.write(
         job.name, {"item": job.name, **asdict(cost), "latencies_ms": list(cost.latencies_ms.values())}
@@ -272,6 +280,19 @@ def _confidence(event: StreamEvent) -> float:
     """The decoder's own estimate of its mask's IoU; 0 if it has none."""
     value = event.pred_iou
     return 0.0 if value is None or not math.isfinite(value) else min(1.0, max(0.0, float(value)))
+
+
+def _prompt(pipeline: StreamPipeline, event: StreamEvent) -> list[float] | None:
+    """The box around the event's boxes, each x0, y0, x1, y1 in [0, 1]; None if it has none."""
+    boxes = np.asarray(event.extra.get("boxes") or np.zeros((0, 4)), dtype=np.float64)
+    if not len(boxes):
+        return None
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not ((boxes >= 0) & (boxes <= 1)).all():
+        raise ValueError(
+            f"{type(pipeline).__name__} gave the boxes {event.extra['boxes']}; expected x0, y0, x1, y1 in "
+            "[0, 1] for each"
+        )
+    return [float(side) for side in (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))]
 
 
 class RunPredictions:
@@ -314,4 +335,12 @@ class RunPredictions:
         return Prediction(
             masks=rle.decode_clip(record["masks"], size),
             confidence=np.array(record["confidence"], dtype=np.float64),
+            prompts=_boxes(record.get(PROMPTS)),
         )
+
+
+def _boxes(prompts: Sequence[Sequence[float] | None] | None) -> np.ndarray | None:
+    """(K, 4), NaN for None."""
+    if prompts is None:
+        return None
+    return np.array([[math.nan] * 4 if box is None else box for box in prompts], dtype=np.float64)

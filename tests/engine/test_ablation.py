@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from refstream.engine.ablation import arm_waves, check, matched_gate, run_ablation, summarise, waves
+from refstream.engine.ablation import (
+    arm_waves,
+    check,
+    matched_gate,
+    row_models,
+    run_ablation,
+    summarise,
+    table,
+    waves,
+)
 from refstream.registry import GATES
 from refstream.streaming.gates import GateSignals
 from refstream.testing import small_model
@@ -23,6 +32,7 @@ def plan(**changes: Any) -> dict[str, Any]:
     ("changes", "complaint"),
     [
         (dict(speed=1), "unknown {'speed'}"),
+        (dict(stability=["wobble"]), r"no figures \['wobble'\]; there are \['compensated_iou', "),
         (dict(rows=[dict(name="one", arm="b")]), "names arm 'b'"),
         (dict(arms=dict(a=dict(after="b"))), "never come first"),
         (dict(rows=[dict(name="one", arm="a", match="later")]), "no earlier row"),
@@ -58,6 +68,58 @@ def test_means_and_spread() -> None:
     spread = 2**0.5
     assert summarise(cells) == {"J&F": 2.0, "spread": spread, "seeds": 2, "held out": None, "calls": 0.75}
     assert summarise(cells[:1])["spread"] is None
+
+
+def result(jerk: float | None, stability: bool = True) -> dict[str, Any]:
+    figures = {"jitter_error": 1.5} | ({} if jerk is None else {"prompt_jerk": jerk})
+    return dict(
+        rows=[{"run": "model", "J&F": 50.0, "motion": 40.0}, {"run": "empty", "J&F": 9.0, "motion": 8.0}],
+        headline={"J&F": 50.0},
+        speed=dict(mllm_calls_per_frame=1.0, fps=5.0),
+        stability=figures if stability else None,
+        settings={},
+        learned={},
+    )
+
+
+def test_rows_have_the_chosen_figures_of_stability(tmp_path: Path) -> None:
+    """After J&F and its groups, before the speed; means over seeds; None for floors and for who has none."""
+    rows = [dict(name="boxes", arm="a", floors=True), dict(name="one of two", arm="a")]
+    rows += [dict(name="none", arm="a"), dict(name="pictures", arm="a")]
+    made = dict(plan(rows=rows, arms=dict(a=dict(folder="f", seeds=[0, 1]))))
+    results = {
+        "boxes": [result(2.0), result(4.0)],
+        "one of two": [result(2.0), result(None)],
+        "none": [result(None), result(None)],
+        "pictures": [result(None, stability=False)] * 2,
+    }
+    plain = table(made, results, tmp_path)["rows"]
+    assert not {"jitter_error", "prompt_jerk"} & {key for row in plain for key in row}
+    found = table(made | dict(stability=["jitter_error", "prompt_jerk"]), results, tmp_path)["rows"]
+    after = ["motion", "jitter_error", "prompt_jerk", "calls a frame", "FPS"]
+    assert list(found[0]) == ["run", "J&F", "spread", "seeds", *after]
+    told = {row["run"]: (row["jitter_error"], row["prompt_jerk"]) for row in found}
+    assert told == {
+        "boxes": (1.5, 3.0),
+        "boxes: empty": (None, None),
+        "one of two": (1.5, None),
+        "none": (1.5, None),
+        "pictures": (None, None),
+    }
+    for row, other in zip(found, plain, strict=True):
+        assert {k: v for k, v in row.items() if k not in ("jitter_error", "prompt_jerk")} == other
+
+
+def test_the_models_of_rows() -> None:
+    arms = dict(a=dict(config="c", seeds=[3, 4]), b=dict(folder="f"))
+    made = plan(arms=arms, rows=[dict(name="one", arm="a", pipeline=dict(k=1)), dict(name="two", arm="b")])
+    found = row_models(made, ["two", "one"], 0)
+    assert list(found.items()) == [("two", ("f", {})), ("one", (str(Path("w/a_3/export")), {"k": 1}))]
+    assert row_models(made, ["one"], 1)["one"][0] == str(Path("w/a_4/export"))
+    with pytest.raises(ValueError, match="row 'two' has 1 seeds, there is no number 1"):
+        row_models(made, ["two"], 1)
+    with pytest.raises(ValueError, match=r"no row is named 'two' .*; there are \['one'\]"):
+        row_models(plan(), ["two"])  # its gate is matched to another's
 
 
 @pytest.mark.slow

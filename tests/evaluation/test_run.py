@@ -56,6 +56,51 @@ def test_records_hold_masks_and_calls(two_squares, colour_pipeline):
     assert Speed.of(MemoryLedger()) is None
 
 
+def say(pipeline, *boxes):
+    """The pipeline says these boxes, one list per frame."""
+    answer = pipeline.answer
+    pipeline.answer = lambda s, f, x: replace(answer(s, f, x), extra={"boxes": boxes[f.index]})
+    return pipeline
+
+
+def test_records_hold_the_boxes_that_were_prompts(two_squares, colour_pipeline):
+    """One box, two of which the box around them is kept, none."""
+    masks = MemoryLedger()
+    two = [[0.1, 0.2, 0.3, 0.4], [0.2, 0.1, 0.25, 0.9]]
+    run_model(say(colour_pipeline, [two[0]], two, []), two_squares, masks, MemoryLedger())
+    assert masks.read("only/1")["prompts"] == [two[0], [0.1, 0.1, 0.3, 0.9], None]
+    (video,) = two_squares.videos
+    found = RunPredictions(masks).read(video, video.expressions[1], (40, 60)).prompts
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found[:2], [two[0], [0.1, 0.1, 0.3, 0.9]])
+    assert np.isnan(found[2]).all()
+
+
+def test_records_of_pipelines_without_boxes_have_no_such_key(two_squares, colour_pipeline):
+    for pipeline in (colour_pipeline, say(colour_pipeline, [], [], [])):
+        masks = MemoryLedger()
+        run_model(pipeline, two_squares, masks, MemoryLedger())
+        assert set(masks.read("only/1")) == {
+            *("item", "video", "expression", "text", "frames", "size", "masks", "confidence", "called")
+        }
+        (video,) = two_squares.videos
+        assert RunPredictions(masks).read(video, video.expressions[1], (40, 60)).prompts is None
+
+
+def test_prompts_of_frames_that_are_not_scored_are_left_out(two_squares, colour_pipeline):
+    (video,) = two_squares.videos
+    one = Altered(two_squares, [replace(video, scored=(2,))])
+    masks, boxes = MemoryLedger(), [[[t / 10, 0.0, 0.9, 1.0]] for t in range(3)]
+    run_model(say(colour_pipeline, *boxes), one, masks, MemoryLedger())
+    assert masks.read("only/1")["prompts"] == [[0.2, 0.0, 0.9, 1.0]]
+
+
+@pytest.mark.parametrize("box", [[0, 0, 1], [0, 0, 1.5, 1], [0, 0, float("nan"), 1], [-0.1, 0, 1, 1]])
+def test_boxes_that_are_none_are_refused(two_squares, colour_pipeline, box):
+    with pytest.raises(ValueError, match=r"ColourPipeline gave the boxes .*; expected x0, y0, x1, y1"):
+        run_model(say(colour_pipeline, *[[box]] * 3), two_squares, MemoryLedger(), MemoryLedger())
+
+
 def test_buffering_pipelines_answer_late_but_the_same(two_squares, colour_pipeline, buffering_pipeline):
     ledgers = [MemoryLedger(), MemoryLedger()]
     costs = MemoryLedger()

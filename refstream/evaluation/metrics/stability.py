@@ -18,6 +18,16 @@ With m_t the mask of frame t, c_t the mean (x, y) of its pixels and D the image 
   the shift does not count; 1 where both are empty, 0 where one is. Over pairs of frames in which the truth
   has pixels, as otherwise its motion is unknown.
 
+A model that prompts its segmenter with boxes has a place before there is any mask. With p_t the centre in
+pixels of the box around all boxes of frame t:
+
+- prompt_jitter = 100 / D * mean |p_(t+1) - 2 p_t + p_(t-1)|, as ``jitter``, in [0, 200]. Over triples of
+  frames of which all have a box.
+- prompt_jerk = 100 / D * mean |p_(t+2) - 3 p_(t+1) + 3 p_t - p_(t-1)|, in [0, 400] percent of the diagonal;
+  0 also at constant acceleration. Over runs of four frames of which all have a box.
+- gt_prompt_jitter, gt_prompt_jerk = the same of the true masks' boxes, over those triples and runs in which
+  the truth has pixels too: what a model that says the true box would have.
+
 A figure without a single frame to take it from is None.
 """
 
@@ -43,6 +53,10 @@ class Stability:
         gt_jitter: ``jitter`` of the truth.
         gt_frame_iou: ``frame_iou`` of the truth.
         gt_compensated_iou: ``compensated_iou`` of the truth: below 1 as it turns, deforms or is hidden.
+        prompt_jitter: As ``jitter``, of the boxes that were the prompts. None without three in a row.
+        prompt_jerk: In percent of the diagonal, in [0, 400]; smaller is smoother. None without four in a row.
+        gt_prompt_jitter: ``prompt_jitter`` of the true boxes, on the same frames.
+        gt_prompt_jerk: ``prompt_jerk`` of the true boxes, on the same frames.
     """
 
     jitter: float | None
@@ -52,37 +66,56 @@ class Stability:
     gt_jitter: float | None = None
     gt_frame_iou: float | None = None
     gt_compensated_iou: float | None = None
+    prompt_jitter: float | None = None
+    prompt_jerk: float | None = None
+    gt_prompt_jitter: float | None = None
+    gt_prompt_jerk: float | None = None
 
     def known(self) -> dict[str, float]:
         """The figures that are not None, by name; JSON-serialisable."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def temporal_stability(result: np.ndarray, gt: np.ndarray | None = None) -> Stability:
+def temporal_stability(
+    result: np.ndarray, gt: np.ndarray | None = None, prompts: np.ndarray | None = None
+) -> Stability:
     """How steady ``result`` is, by itself and against the truth.
 
     Args:
         result: (T, H, W) bool, consecutive frames.
         gt: Same shape, bool. None: the figures that need it are None.
+        prompts: (T, 4) float: x0, y0, x1, y1 of the box around what the segmenter was prompted with, in
+            [0, 1] of width and height; NaN where there was none. None: the figures of prompts are None.
 
     Raises:
-        ValueError: If the masks are no bool masks of one shape.
+        ValueError: If the masks are no bool masks of one shape, or the prompts do not fit them.
     """
     if result.ndim != 3:
         raise ValueError(f"expected the (T, H, W) masks of a clip, got shape {result.shape}")
     check_masks(result if gt is None else gt, result)
+    if prompts is not None and prompts.shape != (len(result), 4):
+        raise ValueError(f"expected a box for each of {len(result)} frames, got shape {prompts.shape}")
     diagonal = float(np.hypot(*result.shape[1:]))
     centres = mask_centres(result)
-    jitter, frame_iou = _jitter(centres, diagonal), _frame_iou(result)
+    own: dict[str, float | None] = dict(
+        jitter=mean_difference(centres, diagonal, 2), frame_iou=_frame_iou(result)
+    )
+    if prompts is not None:
+        spoken = box_centres(prompts) * result.shape[:0:-1]
+        own["prompt_jitter"] = mean_difference(spoken, diagonal, 2)
+        own["prompt_jerk"] = mean_difference(spoken, diagonal, 3)
     if gt is None:
-        return Stability(jitter, frame_iou)
+        return Stability(**own)
     gt_centres = mask_centres(gt)
+    if prompts is not None:
+        true = np.where(np.isnan(spoken), np.nan, box_centres(mask_boxes(gt)))
+        own["gt_prompt_jitter"] = mean_difference(true, diagonal, 2)
+        own["gt_prompt_jerk"] = mean_difference(true, diagonal, 3)
     return Stability(
-        jitter,
-        frame_iou,
-        jitter_error=_jitter(centres - gt_centres, diagonal),
+        **own,
+        jitter_error=mean_difference(centres - gt_centres, diagonal, 2),
         compensated_iou=_compensated_iou(result, gt_centres),
-        gt_jitter=_jitter(gt_centres, diagonal),
+        gt_jitter=mean_difference(gt_centres, diagonal, 2),
         gt_frame_iou=_frame_iou(gt),
         gt_compensated_iou=_compensated_iou(gt, gt_centres),
     )
@@ -98,9 +131,34 @@ def mask_centres(masks: np.ndarray) -> np.ndarray:
     return centres
 
 
-def _jitter(centres: np.ndarray, diagonal: float) -> float | None:
-    """(T, 2) positions, NaN where unknown -> percent of the diagonal."""
-    bends = np.linalg.norm(centres[2:] - 2 * centres[1:-1] + centres[:-2], axis=1)
+def mask_boxes(masks: np.ndarray) -> np.ndarray:
+    """(T, H, W) bool -> (T, 4) float64: x0, y0, x1, y1 in pixels, the last ones exclusive; NaN for empty."""
+    boxes = np.full((len(masks), 4), np.nan)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            box[:] = cols[0], rows[0], cols[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def box_centres(boxes: np.ndarray) -> np.ndarray:
+    """(T, 4) x0, y0, x1, y1 -> (T, 2) float64 x, y, in the same units; NaN stays."""
+    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2, dtype=np.float64)
+
+
+def mean_difference(places: np.ndarray, diagonal: float, order: int) -> float | None:
+    """How far places depart from steady motion.
+
+    Args:
+        places: (T, 2) x, y in pixels of consecutive frames, NaN where unknown.
+        diagonal: Of the picture, in pixels.
+        order: 2: from constant velocity; 3: from constant acceleration.
+
+    Returns:
+        Mean length of the differences of this order, over runs of order + 1 frames of which all are known, in
+        percent of the diagonal; None if there is no such run.
+    """
+    bends = np.linalg.norm(np.diff(places, n=order, axis=0), axis=1)
     bends = bends[~np.isnan(bends)]
     return 100 * float(bends.mean()) / diagonal if len(bends) else None
 

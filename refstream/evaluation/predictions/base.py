@@ -20,12 +20,15 @@ class Prediction:
         confidence: (K,) float64 in [0, 1], how sure the model is of each mask; None if it did not say.
         no_target: The model's own word on whether the target is absent; None if it gave none (then an empty
             mask stands for it).
+        prompts: (K, 4) float64, x0, y0, x1, y1 in [0, 1] of width and height: the box around the boxes that
+            the masks were prompted with; NaN where there was none. None if there are none at all.
     """
 
     masks: np.ndarray
     missing: tuple[int, ...] = ()
     confidence: np.ndarray | None = None
     no_target: bool | None = None
+    prompts: np.ndarray | None = None
 
 
 class Predictions(Protocol):

@@ -27,7 +27,9 @@ class TemporalStability(EvalProtocol):
         for expression in video.expressions:
             truth = true_masks(benchmark, video, expression)
             found = read_masks(predictions, video, expression, (truth.shape[1], truth.shape[2]))
-            values = {} if found is None else temporal_stability(found.masks, truth).known()
+            values = {}
+            if found is not None:
+                values = temporal_stability(found.masks, truth, found.prompts).known()
             scores.append(ItemScore(video.id, expression.id, expression.text, expression.group, values))
         return scores
 

@@ -23,6 +23,10 @@ svg.chart{font:11px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;max-wid
 .chart .mark{stroke:var(--card,#fff);stroke-width:1.2}
 .chart .m0{fill:#d55e00}.chart .m1{fill:#cc79a7}.chart .m2{fill:#8a94a1}.chart .m3{fill:#e0a800}
 .chart .m4{fill:#009e73}.chart .m5{fill:#56b4e9}
+.chart .trail{fill:none;stroke-width:1.6;stroke-linejoin:round}
+.chart .truth{stroke:#b4bcc6;stroke-width:5;stroke-linecap:round}
+.chart .t0{stroke:#d55e00}.chart .t1{stroke:#2f6fde}.chart .t2{stroke:#009e73}.chart .t3{stroke:#cc79a7}
+.chart .t4{stroke:#e0a800}.chart .t5{stroke:#56b4e9}
 """
 """Colours of the classes; a page may set the variables, a file of its own has the defaults."""
 NUM_MARKS = 6
