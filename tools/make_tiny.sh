@@ -7,7 +7,7 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-methods=${*:-streamingrvos virst streamo}
+methods=${*:-streamingrvos virst streamo spot}
 python=${PYTHON:-.venv/bin/python}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -41,8 +41,14 @@ for method in $methods; do
             ;;
         virst) for name in tiny_memory tiny_memory_fit tiny_stage1 tiny_stage2 tiny_stage3; do stage "$name" 1; done ;;
         streamo) for name in tiny_stills tiny tiny_longer; do stage "$name" 1; done ;;
+        spot)
+            stage tiny_sam2 1
+            rm -rf work_dirs/spot/tiny_stills
+            OMP_NUM_THREADS=1 bash tools/dist.sh train projects/spot/configs/tiny_stills.py 2
+            stage tiny 1
+            ;;
         *)
-            echo "no tiny model of $method; there are streamingrvos, virst and streamo" >&2
+            echo "no tiny model of $method; there are streamingrvos, virst, streamo and spot" >&2
             exit 2
             ;;
     esac

@@ -34,6 +34,11 @@ CHAINS = {
         "tiny_stills ; tiny ; tiny_longer",
         "the MLLM of `tiny_align`, see `../streamingrvos`",
     ),
+    "spot": (
+        "spot",
+        "tiny_sam2 ; tiny_stills ; tiny",
+        "the MLLM of `tiny_align` (`../streamingrvos`) and the segmenter of `tiny_memory_fit` (`../virst`)",
+    ),
 }
 PAGE = """# The tiny model: {method}
 
@@ -83,7 +88,7 @@ def main() -> None:
 
 def row(stage: str, last: dict[str, float], minutes: float) -> str:
     """One row of the table, from a stage's last line."""
-    wanted = ("iou", *RECALLS)
+    wanted = ("iou", "box_iou", "point_accuracy", *RECALLS)
     shown = {k: v for k, v in last.items() if (k.startswith("loss_") or k in wanted) and v is not None}
     values = ", ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in shown.items())
     return f"| `{stage}` | {last['iter']} | {minutes:.1f} | {values} |"

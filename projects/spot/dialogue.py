@@ -1,6 +1,6 @@
 """The dialogue of a frame: round 1 the boxes, round 2 once per box the points of its grid.
 
-    user       Where is "the red circle"? ...  <image>
+    user       <image> Where is "the red circle"? ...
     assistant  [312,408,500,633]
     user       In the box [312,408,500,633], does each of these points lie on "the red circle"? [330,430],...
     assistant  Yes Yes No ...
@@ -99,8 +99,8 @@ class Exchange:
 
 
 def box_turn(text: SpotFormat, expression: str, answer: str | None = None, images: int = 1) -> Turn:
-    """Round 1; open where no answer is given."""
-    return Turn(text.ask_box(expression), answer, images)
+    """Round 1; open where no answer is given. The picture stands first, as in InternVL's grounding."""
+    return Turn(text.ask_box(expression), answer, images, images_first=True)
 
 
 def point_turn(

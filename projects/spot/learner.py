@@ -10,7 +10,7 @@ needed (``recompute``): losses and gradients stay those of the whole.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -180,13 +180,12 @@ class SPOTLearner:
         own = self.counts(model, batch)
         total = max(float(batch.totals.get("segments", own["segments"])), 1e-9)
         text = self.format(model)
-        tokens = self.tokens(model, text)
         vision = self.vision(model, batch)
         segments = self.segments(model, batch, text)
         if self.grid == "prediction":
-            segments = self.regridded(model, segments, vision, text, tokens)
+            segments = self.regridded(model, segments, vision, text)
         looked = [frame for segment in segments for frame in segment.frames]
-        heard, idle = self.hear(model, looked, vision, text, tokens)
+        heard, idle = self.hear(model, looked, vision, text)
         losses: dict[str, Tensor] = {}
         at = 0
         for segment in segments:
@@ -247,12 +246,12 @@ class SPOTLearner:
         return pool_tokens(torch.cat(model.vision_tokens(images)), self.tokens_per_frame(model))
 
     def regridded(
-        self, model: Any, segments: list[Segment], vision: Tensor, text: SpotFormat, tokens: SpotTokens
+        self, model: Any, segments: list[Segment], vision: Tensor, text: SpotFormat
     ) -> list[Segment]:
         """The same segments with the model's own soft boxes for round 2."""
         with torch.no_grad():
             looked = [frame for segment in segments for frame in segment.frames]
-            heard, _ = self.hear(model, looked, vision, text, tokens)
+            heard, _ = self.hear(model, looked, vision, text)
         said = iter(heard)
         found = []
         for segment in segments:
@@ -275,25 +274,25 @@ class SPOTLearner:
         return found
 
     def hear(
-        self, model: Any, looked: Sequence[Looked], vision: Tensor, text: SpotFormat, tokens: SpotTokens
+        self, model: Any, looked: Sequence[Looked], vision: Tensor, text: SpotFormat
     ) -> tuple[list[FrameSignals], Tensor]:
         """Signals of all frames, and 0 with the graph of passes that were made for other ranks alone."""
         size = self.frames_at_once
         passes = [looked[at : at + size] for at in range(0, len(looked), size)]
         heard: list[FrameSignals] = []
         for some in passes:
-            heard += self._pass(model, some, vision, text, tokens)
+            heard += self._pass(model, some, vision, text)
         idle = vision.new_zeros(())
         for _ in range(self._most(len(passes)) - len(passes)):
-            spare = self._pass(model, passes[0][:1], vision, text, tokens)[0]
-            idle = idle + 0.0 * spare.token_losses.sum()
+            spare = self._pass(model, passes[0][:1], vision, text)[0]
+            idle = idle + 0.0 * (spare.token_losses.sum() + spare.boxes.sum() + spare.z.sum())
         return heard, idle
 
     def _pass(
-        self, model: Any, some: Sequence[Looked], vision: Tensor, text: SpotFormat, tokens: SpotTokens
+        self, model: Any, some: Sequence[Looked], vision: Tensor, text: SpotFormat
     ) -> list[FrameSignals]:
         """Signals of a few frames by one pass of the language model."""
-        device = vision.device
+        device, tokens = vision.device, self.tokens(model, text)
         dialogues = [exchange_turns(text, frame.exchange) for frame in some]
         chat = model.mllm.prompts.turns(dialogues, tile_tokens=int(vision.shape[1])).to(device)
         places = [
@@ -301,10 +300,14 @@ class SPOTLearner:
             for row, frame in enumerate(some)
         ]
         images = vision[[frame.image for frame in some]]
+        return self._run(_run, model.mllm, chat, images, places, text, tokens)
+
+    def _run(self, run: Callable[..., tuple[Tensor, ...]], *given: Any) -> list[FrameSignals]:
+        """Signals by a function that returns their fields one after the other, perhaps recomputed."""
         if self.recompute and torch.is_grad_enabled():
-            flat = checkpoint(_run, model.mllm, chat, images, places, text, tokens, use_reentrant=False)
+            flat = checkpoint(run, *given, use_reentrant=False)
         else:
-            flat = _run(model.mllm, chat, images, places, text, tokens)
+            flat = run(*given)
         names = len(fields(FrameSignals))
         return [FrameSignals(*flat[i : i + names]) for i in range(0, len(flat), names)]
 

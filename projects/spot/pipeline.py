@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 
 from refstream.errors import UserError
-from refstream.registry import GATES, PIPELINES
-from refstream.streaming.baselines import PromptedState, emit, judge
+from refstream.registry import PIPELINES
 from refstream.streaming.features import FrameFeatures, StageTimer, no_timer
 from refstream.streaming.gates import Gate, GateDecision
-from refstream.streaming.tracking import MemoryKey, ObjectTrack, joined, memory_policy
-from refstream.structures import Frame, MaskPrediction, Query, SegPrompt, StreamEvent
+from refstream.streaming.prompted import GatedPipeline, PromptedState
+from refstream.streaming.tracking import MemoryKey, joined
+from refstream.structures import Frame, MaskPrediction, SegPrompt, StreamEvent
 
 from .geometry import to_square
-from .reader import NO_FOREGROUND, P_NO, P_YES, Found, Reading, SpotReader
+from .head_reader import READERS, spot_reader
+from .point_filter import NO_FOREGROUND, P_NO, P_YES
+from .reader import DECODING, Found, Reading
 
 UNPARSABLE = ("previous", "empty", "full")
 WHOLE_FRAME = (0.0, 0.0, 1.0, 1.0)
@@ -35,9 +37,11 @@ class SpotState(PromptedState):
 
     Attributes:
         boxes: (N, 4) of the last look that found any, in [0, 1]; None before.
+        reading: Of the last look, from which the next one guesses its answers; None before.
     """
 
     boxes: Tensor | None = None
+    reading: Reading | None = None
 
 
 @dataclass
@@ -51,15 +55,17 @@ class _Step:
 
 
 @PIPELINES.register_module()
-class SPOT:
+class SPOT(GatedPipeline):
     """Prompts that the MLLM says, frame by frame.
 
     Args:
-        model: Composite with ``mllm`` and ``segmenter``; no head is used.
+        model: Composite with ``mllm`` and ``segmenter``; its head is used by ``reader="head"`` alone.
         gate: Gate or its config. Default: the MLLM looks at every frame (paper).
         memory: "off" (paper), "on" (SAM2's) or the config of a memory. Without it, prompts of an earlier look
             serve again as they are; with it the segmenter follows the objects by itself.
         conditioning: Of the memory, see ``ObjectTrack``.
+        reader: "dialogue": both rounds in words (paper); "head": the model's ``BoxPointHead`` takes the place
+            of numbers and judgements.
         points: Hold round 2 and give its points to the segmenter; False: boxes alone.
         text: Keys of ``SpotFormat``: words, formats and the grid.
         frame_tokens: Vision tokens per frame for the MLLM; None: all.
@@ -70,6 +76,7 @@ class SPOT:
             without points, and an empty mask where there are none; "empty"; "full" the whole frame.
         max_objects: Boxes that are used; their masks are joined.
         max_new_tokens: Longest answer of round 1.
+        decoding: "guess" or "one_by_one", see ``SpotReader``; they say the same.
         multimask: The best of three masks by predicted IoU (SAM4MLLM); False: the single mask.
         stage: Stage timer.
 
@@ -83,8 +90,7 @@ class SPOT:
         UserError: For keys out of range, or a tokenizer or model that cannot hold the dialogue.
     """
 
-    causal = True
-    max_frames = None
+    state_type = SpotState
     answer_words = ("Yes", "No")
 
     def __init__(
@@ -94,6 +100,7 @@ class SPOT:
         gate: Gate | dict[str, Any] | None = None,
         memory: MemoryKey = "off",
         conditioning: str = "first",
+        reader: str = READERS[0],
         points: bool = True,
         text: dict[str, Any] | None = None,
         frame_tokens: int | None = None,
@@ -103,17 +110,18 @@ class SPOT:
         unparsable: str = UNPARSABLE[0],
         max_objects: int = 4,
         max_new_tokens: int = 96,
+        decoding: str = DECODING[0],
         multimask: bool = True,
         stage: StageTimer = no_timer,
     ) -> None:
         if unparsable not in UNPARSABLE:
             raise UserError(f"unparsable must be one of {UNPARSABLE}, got {unparsable!r}")
-        model.require_segmenter()
-        self.model, self.stage, self.unparsable = model, stage, unparsable
-        gate = dict(type="EveryFrameGate") if gate is None else gate
-        self.gate: Gate = GATES.build(gate) if isinstance(gate, dict) else gate
-        self.memory, self.conditioning, self.multimask = memory_policy(memory), conditioning, multimask
-        self.reader = SpotReader(
+        super().__init__(
+            model, gate=gate, memory=memory, conditioning=conditioning, multimask=multimask, stage=stage
+        )
+        self.unparsable = unparsable
+        self.reader = spot_reader(
+            reader,
             model,
             text=text,
             frame_tokens=frame_tokens,
@@ -123,65 +131,38 @@ class SPOT:
             no_foreground=no_foreground,
             max_objects=max_objects,
             max_new_tokens=max_new_tokens,
+            decoding=decoding,
         )
-        self._track()
 
     @classmethod
     def head_for(cls, *, image_size: int, hidden_size: int, prompt_dim: int) -> dict[str, Any]:
         """Config of a head; none is used, so any that can be built will do."""
         return dict(type="SegTokenHead")
 
-    def _track(self) -> ObjectTrack:
-        keys: dict[str, Any] = dict(conditioning=self.conditioning, multimask=self.multimask)
-        return ObjectTrack(self.model.segmenter, self.memory, **keys)
-
-    def start(self, query: Query) -> SpotState:
-        """A fresh state; the expression is checked now, not at the first frame."""
-        self.model.mllm.prompts.clean(query.expression)
-        return SpotState(query, self._track())
-
-    def encode(self, frame: Frame) -> FrameFeatures:
-        """Lazily encoded features, shared by all queries of the frame."""
-        return FrameFeatures(self.model, frame, stage=self.stage)
-
     def step(self, states: Sequence[SpotState], frame: Frame, features: FrameFeatures) -> list[StreamEvent]:
         """One frame for N queries: those that must look speak side by side; one event per state."""
-        steps = [_Step(state, *judge(state, self.gate, features, frame.index)) for state in states]
+        steps = [_Step(state, *self.judge(state, features, frame.index)) for state in states]
         looking = [one for one in steps if one.decision.invoke]
         if looking:
             with self.stage("mllm"):
                 said = [one.state.query.expression for one in looking]
-                readings = self.reader.read(features.vision_tokens, said)
+                before = [one.state.reading for one in looking]
+                readings = self.reader.read(features.vision_tokens, said, before)
             for one, reading in zip(looking, readings, strict=True):
-                one.reading = reading
+                one.reading = one.state.reading = reading
         return [self._finish_step(one, frame, features) for one in steps]
 
-    def finish(self, state: SpotState) -> list[StreamEvent]:
-        """A causal pipeline keeps nothing back."""
-        return []
-
     def _finish_step(self, step: _Step, frame: Frame, features: FrameFeatures) -> StreamEvent:
-        state, found = step.state, step.followed
-        extra: dict[str, Any] = {}
+        state, decision = step.state, step.decision
         if step.reading is None:
-            found = found or self._follow(state, frame, features)
-            if found is not None:
-                state.track.keep(features.segmenter, found, frame.index)
-            return emit(state, frame, found, step.decision, extra)
+            return self.follow(state, frame, features, decision, step.followed, {})
         state.text = step.reading.text
         objects, extra = self._prompts(state, step.reading)
         if not objects:
-            state.track.clear()
-            return emit(state, frame, None, step.decision, extra)
+            return self.drop(state, frame, decision, extra)
         state.boxes = torch.stack([one.box for one in objects])
-        with self.stage("decode"):
-            prompt = seg_prompt(objects, self.model.segmenter.image_size)
-            found = state.track.take(features.segmenter, prompt, frame.index)
-        return emit(state, frame, found, step.decision, extra)
-
-    def _follow(self, state: SpotState, frame: Frame, features: FrameFeatures) -> MaskPrediction | None:
-        with self.stage("decode"):
-            return state.track.follow(features.segmenter, frame.index)
+        prompt = seg_prompt(objects, self.model.segmenter.image_size)
+        return self.take(state, frame, features, decision, prompt, extra)
 
     def _prompts(self, state: SpotState, reading: Reading) -> tuple[list[Found], dict[str, Any]]:
         """The objects to segment, fall-backs applied, and what is told of them."""

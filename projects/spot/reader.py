@@ -1,10 +1,9 @@
 """The two rounds at inference: what the MLLM says of a frame, as prompts for the segmenter.
 
-Source: SPOT (CVPR 2026): a box, then a 5 x 5 grid in it whose points are judged, then "prompt points are
-filtered by confidence thresholds". Values, fall-backs and decoding are not given. Decoding is greedy
-(assumed): round 1 freely, in round 2 between the two words, one point after the other, as each answer is
-read by the next. The thresholds are those of SAM4MLLM's demo: p(no) > 0.9 is background, else p(yes) > 0.75
-foreground, else the point is left out, with p over the whole vocabulary.
+Source: SPOT (CVPR 2026): a box, then a 5 x 5 grid in it whose points are judged. Decoding is not given. It is
+greedy here (assumed): round 1 freely, in round 2 between the two words, where each answer is read by the
+next; module ``decoding`` says how that takes fewer passes than tokens, and ``point_filter`` which points are
+kept. Probabilities are over the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -17,16 +16,19 @@ import torch
 from torch import Tensor
 
 from refstream.errors import UserError
-from refstream.models.mllm.chat_tokens import token_piece
+from refstream.models.mllm.chat_tokens import ChatTokens
 from refstream.models.mllm.pooling import check_pooling, pool_tokens
 
+from .decoding import Judged, Spoken, decode
 from .dialogue import box_turn, dialogue_length, point_turn
 from .parallel import ParallelDialogues
-from .signals import spot_tokens
+from .point_filter import NO_FOREGROUND, P_NO, P_YES, PointFilter
+from .signals import answer_ids, spot_tokens
 from .text import BoxReply, SpotFormat
 
-P_NO, P_YES = 0.9, 0.75  # SAM4MLLM's demo
-NO_FOREGROUND = ("best", "box")
+DECODING = ("guess", "one_by_one")
+LIKELY_BOX = (0.3, 0.3, 0.7, 0.7)
+LIKELY_OBJECTS = 2  # a guess costs width, not passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,8 @@ class Found:
         labels: (K,) int64 1 foreground, 0 background.
         p_yes: (25,) float32 of all points, before the filter; empty where none were asked for.
         p_no: Likewise.
-        fallback: "best" or "box", where no point was foreground; else empty.
+        fallback: "best" or "box", where no point was foreground; "room", where the language model could hold
+            no more judgements, so that none were asked for; else empty.
     """
 
     box: Tensor
@@ -58,11 +61,13 @@ class Reading:
         text: Its answer to round 1.
         reply: The answer as it was read.
         objects: With their prompts; none where it refuses or cannot be read.
+        ids: Tokens of the answer; empty if none were decoded.
     """
 
     text: str
     reply: BoxReply
     objects: list[Found] = field(default_factory=list)
+    ids: tuple[int, ...] = ()
 
 
 class SpotReader:
@@ -73,12 +78,16 @@ class SpotReader:
         text: Keys of ``SpotFormat``.
         frame_tokens: Vision tokens per frame, see ``pool_tokens``; None: all of the MLLM.
         points: Hold round 2; False: boxes alone.
-        p_no: A point is background above it.
-        p_yes: A point that is not background is foreground above it.
-        no_foreground: Where no point is foreground: "best" makes the one with the highest p(yes) foreground
-            if that is higher than its p(no), else the box stands alone; "box": it always does.
+        p_no: See ``PointFilter``.
+        p_yes: Likewise.
+        no_foreground: Likewise.
         max_objects: Boxes that are used, in the order in which they are said.
         max_new_tokens: Longest answer of round 1.
+        decoding: "guess": guess and check, see ``decoding``; "one_by_one": a token per pass. Both say the
+            same, up to rounding.
+
+    Attributes:
+        passes: Passes of the language model in the last ``read``.
 
     Raises:
         UserError: For values out of range, or a tokenizer that cannot say what is needed.
@@ -93,123 +102,154 @@ class SpotReader:
         points: bool = True,
         p_no: float = P_NO,
         p_yes: float = P_YES,
-        no_foreground: str = "best",
+        no_foreground: str = NO_FOREGROUND[0],
         max_objects: int = 4,
         max_new_tokens: int = 96,
+        decoding: str = DECODING[0],
     ) -> None:
-        if not (0 <= p_no <= 1 and 0 <= p_yes <= 1) or no_foreground not in NO_FOREGROUND:
-            raise UserError(
-                f"p_no and p_yes must lie in [0, 1] and no_foreground in {NO_FOREGROUND}; got {p_no}, "
-                f"{p_yes} and {no_foreground!r}"
-            )
         if min(max_objects, max_new_tokens) < 1:
             raise UserError(
                 f"max_objects and max_new_tokens must be at least 1, got {max_objects} and {max_new_tokens}"
             )
+        if decoding not in DECODING:
+            raise UserError(f"decoding must be one of {DECODING}, got {decoding!r}")
         self.mllm = model.mllm
         self.text = spot_format(text)
         self.tokens = spot_tokens(self.mllm.prompts, self.text)
         self.frame_tokens = tokens_per_frame(self.mllm, frame_tokens)
-        self.points, self.p_no, self.p_yes = points, p_no, p_yes
-        self.no_foreground, self.max_objects = no_foreground, max_objects
-        self.max_new_tokens = max_new_tokens
+        self.points, self.filter = points, PointFilter(p_no, p_yes, no_foreground)
+        self.max_objects, self.max_new_tokens = max_objects, max_new_tokens
+        self.ahead = 0 if decoding == "one_by_one" else None
+        self.passes = 0
         check_length(self.mllm, self.text, self.frame_tokens)
 
     @torch.no_grad()
-    def read(self, vision_tokens: Tensor, expressions: Sequence[str]) -> list[Reading]:
+    def read(
+        self,
+        vision_tokens: Tensor,
+        expressions: Sequence[str],
+        before: Sequence[Reading | None] | None = None,
+    ) -> list[Reading]:
         """Both rounds for N expressions on one frame.
 
         Args:
             vision_tokens: (1, n, D) of the frame's one tile.
             expressions: As typed; they are cleaned here.
+            before: What was read of each at an earlier look, if anything was: the first guess at the answers.
+                It decides on the number of passes alone.
+
+        Raises:
+            ValueError: If there are not as many readings of before as expressions.
         """
         prompts, count = self.mllm.prompts, len(expressions)
+        past: list[Reading | None] = [None] * count
+        if before is not None:
+            past = list(before)
+        if len(past) != count:
+            raise ValueError(f"{count} expressions need as many readings of before, got {len(past)}")
         said = [prompts.clean(expression) for expression in expressions]
         seen = pool_tokens(vision_tokens, self.frame_tokens)
         talk = ParallelDialogues(self.mllm, count)
-        opening = prompts.opening()
-        if opening.input_ids.shape[1]:
-            talk.append([opening] * count)
-        asked = [
-            prompts.turn_opening(box_turn(self.text, one), first=True, tile_tokens=self.frame_tokens)
-            for one in said
-        ]
-        hidden = talk.append(asked, [seen] * count)
-        texts = self._speak(talk, hidden)
-        readings = [Reading(text, self.text.read_boxes(text)) for text in texts]
+        talk.defer([prompts.opening()] * count)
+        questions = {
+            row: prompts.turn_opening(box_turn(self.text, one), first=True, tile_tokens=self.frame_tokens)
+            for row, one in enumerate(said)
+        }
+        readings = self._speak(talk, questions, seen, past)
         most = max(min(len(reading.reply.boxes), self.max_objects) for reading in readings)
         for number in range(most):
             rows = [row for row, reading in enumerate(readings) if number < len(reading.reply.boxes)]
             boxes = [readings[row].reply.boxes[number] for row in rows]
-            for row, found in zip(rows, self._judge(talk, rows, boxes, said), strict=True):
+            likely = {row: self._likely(past[row], number) for row in rows}
+            for row, found in zip(rows, self._judge(talk, likely, boxes, said), strict=True):
                 readings[row].objects.append(found)
+        self.passes = talk.passes
         return readings
 
-    def _speak(self, talk: ParallelDialogues, hidden: Tensor) -> list[str]:
-        """Free greedy answers of all rows, with the ends of their turns."""
-        prompts = self.mllm.prompts
+    def _speak(
+        self,
+        talk: ParallelDialogues,
+        questions: dict[int, ChatTokens],
+        seen: Tensor,
+        past: Sequence[Reading | None],
+    ) -> list[Reading]:
+        """Round 1: free greedy answers of all rows, with the ends of their turns."""
+        prompts, text = self.mllm.prompts, self.text
         markers = (prompts.ids.image_start, prompts.ids.image_context, prompts.ids.image_end)
-        forbidden = [*markers, prompts.ids.turn_start]
-        said: list[list[int]] = [[] for _ in range(len(talk))]
-        open_rows = set(range(len(talk)))
-        for _ in range(self.max_new_tokens):
-            logits = self.mllm.logits(hidden).float()
-            logits[:, forbidden] = -torch.inf
-            chosen = logits.argmax(-1).tolist()
-            open_rows -= {row for row in open_rows if chosen[row] in prompts.stop_ids}
-            if not open_rows:
-                break
-            for row in open_rows:
-                said[row].append(chosen[row])
-            hidden = talk.append([token_piece([t]) if r in open_rows else None for r, t in enumerate(chosen)])
-        talk.append([prompts.turn_closing("")] * len(talk))
-        return [str(prompts.tokenizer.decode(ids, skip_special_tokens=False)).strip() for ids in said]
+        box = torch.tensor([LIKELY_BOX] * min(self.max_objects, LIKELY_OBJECTS))
+        likely = [answer_ids(prompts, one) for one in (text.say_boxes(box), text.refusal)]
+        closing = prompts.turn_closing("")
+        answers = {}
+        for row, last in enumerate(past):
+            room = talk.room(row) - _length(questions[row]) - _length(closing)
+            answers[row] = Spoken(
+                likely if last is None or not last.ids else [last.ids, *likely],
+                max(1, min(self.max_new_tokens, room)),
+                stops=prompts.stop_ids,
+                forbidden=[*markers, prompts.ids.turn_start],
+                loose=self.tokens.numbers,
+                ahead=self.ahead,
+            )
+        decode(talk, answers, questions, dict.fromkeys(questions, seen))
+        talk.defer([closing] * len(talk))
+        readings = []
+        for one in answers.values():
+            said = str(prompts.tokenizer.decode(one.certain, skip_special_tokens=False)).strip()
+            readings.append(Reading(said, text.read_boxes(said), ids=tuple(one.certain)))
+        return readings
+
+    def _likely(self, last: Reading | None, number: int) -> Tensor:
+        """(K,) guess at the judgements of an object, > 0 on it."""
+        objects = [] if last is None else last.objects
+        if number < len(objects) and len(objects[number].p_yes) == self.text.num_points:
+            return objects[number].p_yes - objects[number].p_no
+        return torch.ones(self.text.num_points)
 
     def _judge(
-        self, talk: ParallelDialogues, rows: Sequence[int], boxes: Sequence[Tensor], said: Sequence[str]
+        self,
+        talk: ParallelDialogues,
+        likely: dict[int, Tensor],
+        boxes: Sequence[Tensor],
+        said: Sequence[str],
     ) -> list[Found]:
-        """Round 2 for one box of each of some rows."""
+        """Round 2 for one box of each of some rows, those of the guesses."""
         grids = [self.text.points(box) for box in boxes]
         if not self.points:
-            none = torch.zeros(0)
-            return [Found(box, torch.zeros(0, 2), none.long(), none, none) for box in boxes]
+            return [_bare(box) for box in boxes]
         prompts = self.mllm.prompts
-        asked = [
-            prompts.turn_opening(point_turn(self.text, said[row], box, grid), first=False)
-            for row, box, grid in zip(rows, boxes, grids, strict=True)
-        ]
-        hidden = talk.append(_placed(len(talk), rows, asked))
-        heard = []
-        for k in range(self.text.num_points):
-            if k and self.tokens.separator:
-                hidden = talk.append(
-                    _placed(len(talk), rows, [token_piece(self.tokens.separator)] * len(rows))
-                )
-            pair = list(self.tokens.candidates(k))
-            both = self.mllm.logits(hidden[list(rows)]).float().softmax(-1)[:, pair]  # (rows, 2) yes, no
-            heard.append(both.cpu())
-            chosen = [pair[one] for one in both.argmax(-1).tolist()]
-            hidden = talk.append(_placed(len(talk), rows, [token_piece([token]) for token in chosen]))
-        talk.append(_placed(len(talk), rows, [prompts.turn_closing("")] * len(rows)))
-        p = torch.stack(heard, dim=1)  # (rows, K, 2)
-        return [
-            self._filtered(box, grid, *one.unbind(-1)) for box, grid, one in zip(boxes, grids, p, strict=True)
-        ]
+        questions = {
+            row: prompts.turn_opening(point_turn(self.text, said[row], box, grid), first=False)
+            for row, box, grid in zip(likely, boxes, grids, strict=True)
+        }
+        closing = prompts.turn_closing("")
+        needed = self.text.num_points * (1 + len(self.tokens.separator)) + _length(closing)
+        held = {row: asked for row, asked in questions.items() if _length(asked) + needed <= talk.room(row)}
+        answers = {row: Judged(likely[row], self.tokens, ahead=self.ahead) for row in held}
+        if held:
+            decode(talk, answers, held)
+            talk.defer([closing if row in answers else None for row in range(len(talk))])
+        found = []
+        for row, box, grid in zip(likely, boxes, grids, strict=True):
+            if row in answers:
+                found.append(self._filtered(box, grid, *answers[row].heard.float().unbind(-1)))
+            else:
+                found.append(_bare(box, "room"))
+        return found
 
     def _filtered(self, box: Tensor, grid: Tensor, p_yes: Tensor, p_no: Tensor) -> Found:
         """The points that are sure enough."""
-        background = p_no > self.p_no
-        foreground = ~background & (p_yes > self.p_yes)
-        fallback = ""
-        if not bool(foreground.any()):
-            fallback, best = "box", int(p_yes.argmax())
-            if self.no_foreground == "best" and p_yes[best] > p_no[best]:
-                fallback = "best"
-                foreground[best], background[best] = True, False
-            else:
-                background = torch.zeros_like(background)
-        kept = foreground | background
+        kept, foreground, fallback = self.filter(p_yes, p_no)
         return Found(box, grid[kept], foreground[kept].long(), p_yes, p_no, fallback)
+
+
+def _length(piece: ChatTokens) -> int:
+    return int(piece.input_ids.shape[1])
+
+
+def _bare(box: Tensor, fallback: str = "") -> Found:
+    """A box without points."""
+    none = torch.zeros(0)
+    return Found(box, torch.zeros(0, 2), none.long(), none, none, fallback)
 
 
 def spot_format(text: dict[str, Any] | None) -> SpotFormat:
@@ -248,11 +288,3 @@ def check_length(mllm: Any, text: SpotFormat, frame_tokens: int) -> None:
             f"the dialogue of a frame has some {length} tokens, the language model takes {limit}: use fewer "
             "frame_tokens, a smaller grid, or raise max_position_embeddings of a model of one's own"
         )
-
-
-def _placed(count: int, rows: Sequence[int], pieces: Sequence[Any]) -> list[Any]:
-    """Pieces at their rows, None elsewhere."""
-    found: list[Any] = [None] * count
-    for row, piece in zip(rows, pieces, strict=True):
-        found[row] = piece
-    return found

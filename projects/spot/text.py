@@ -74,7 +74,8 @@ class SpotFormat:
         grid: Points per side of the grid.
         rule: Of the grid, see ``grid_fractions``.
         box_question: Holds {expression}.
-        point_question: Holds {expression}, {box} and {points}.
+        point_question: Holds {expression} and {box}, and {points} if the points are to be listed (SAM4MLLM);
+            without it the order of the answers alone says which point is meant.
 
     Raises:
         ValueError: For unknown names, or texts that could not be read back.
@@ -111,10 +112,12 @@ class SpotFormat:
             raise ValueError(f'a refusal must be words without "[", got {self.refusal!r}')
         for name, places in (
             ("box_question", ("{expression}",)),
-            ("point_question", ("{expression}", "{box}", "{points}")),
+            ("point_question", ("{expression}", "{box}")),
         ):
             if any(getattr(self, name).count(place) != 1 for place in places):
                 raise ValueError(f"{name} must hold {', '.join(places)} once, got {getattr(self, name)!r}")
+        if self.point_question.count("{points}") > 1:
+            raise ValueError(f"point_question may hold {{points}} once, got {self.point_question!r}")
 
     @property
     def num_points(self) -> int:

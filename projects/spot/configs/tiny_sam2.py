@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 work_dir = "work_dirs/spot/tiny_sam2"
-max_iters = 500
+max_iters = 2000
 model = dict(
     type="TrainingModel",
     model=_base_.composite,

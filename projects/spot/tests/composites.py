@@ -11,7 +11,7 @@ from refstream_projects.spot.text import SpotFormat
 
 from refstream.data.collate import ClipSample
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
-from refstream.models.mllm.tokens import ADDED_TOKENS, IMAGE_TOKENS
+from refstream.models.mllm.tokens import ADDED_TOKENS, IMAGE_TOKENS, SEG
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
 from refstream.structures import Frame
 from refstream.testing.small import MLLM, SAM2
@@ -30,7 +30,7 @@ TEXT = SpotFormat(**KEYS)
 WORDS = ("the red square", "the blue square", "No object found", "where is")
 
 
-def composite(**pipeline: Any) -> RefStreamModel:
+def composite(head: dict[str, Any] | None = None, **pipeline: Any) -> RefStreamModel:
     """InternVL and SAM2 with random weights in double precision, 64 px, the same every time."""
     torch.manual_seed(3)
     text: Any = MLLM["text_config"]
@@ -39,10 +39,11 @@ def composite(**pipeline: Any) -> RefStreamModel:
             type="InternVL",
             config=dict(MLLM, text_config=text),
             added_tokens=[*IMAGE_TOKENS, *ADDED_TOKENS, *JUDGEMENTS],
-            prompts=dict(with_context=False, answer_tokens=JUDGEMENTS),
+            prompts=dict(with_context=False, answer_tokens=[*JUDGEMENTS, *([SEG] if head else [])]),
             init_word_embeddings_std=1.0,
         ),
         segmenter=dict(type="Sam2Segmenter", config=SAM2),
+        head=head,
         pipeline=dict(type="SPOT", text=KEYS, **pipeline),
     )
     return RefStreamModel(config, build_tiny_tokenizer(WORDS)).double().eval()

@@ -67,10 +67,9 @@ def test_frames_may_be_accumulated_one_by_one(model) -> None:
     expected = gradients(model)
     model.zero_grad()
     segment = learner.segments(model, batch, TEXT)[0]
-    tokens = learner.tokens(model, TEXT)
     found = dict.fromkeys(TERMS, 0.0)
     for t, frame in enumerate(segment.frames):
-        signals, _ = learner.hear(model, [frame], learner.vision(model, batch), TEXT, tokens)
+        signals, _ = learner.hear(model, [frame], learner.vision(model, batch), TEXT)
         losses = learner.segment_losses(segment, signals, first=t)
         total: Any = sum(losses.values())
         total.backward()
@@ -130,10 +129,10 @@ def test_grids_of_round_two(model, grid) -> None:
     learner = SPOTLearner(grid=grid)
     batch = collate_clips([moving(3)])
     segments = learner.segments(model, batch, TEXT)
-    vision, tokens = learner.vision(model, batch), learner.tokens(model, TEXT)
+    vision = learner.vision(model, batch)
     if grid == "prediction":
         truth = [frame.exchange.grid_boxes for frame in segments[0].frames]
-        segments = learner.regridded(model, segments, vision, TEXT, tokens)
+        segments = learner.regridded(model, segments, vision, TEXT)
         assert not torch.allclose(segments[0].frames[0].exchange.grid_boxes, truth[0])
     for frame in segments[0].frames:
         said = frame.exchange

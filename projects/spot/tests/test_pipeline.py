@@ -34,7 +34,9 @@ class Said:
     def __init__(self, *texts: str) -> None:
         self.texts, self.looks = texts, 0
 
-    def read(self, vision_tokens: torch.Tensor, expressions: Sequence[str]) -> list[Reading]:
+    def read(
+        self, vision_tokens: torch.Tensor, expressions: Sequence[str], before: Any = None
+    ) -> list[Reading]:
         text = self.texts[min(self.looks, len(self.texts) - 1)]
         self.looks += 1
         reply = TEXT.read_boxes(text)

@@ -87,6 +87,11 @@ def test_a_side_is_never_rounded_away() -> None:
         ("[012, 345, 678, 901]", [[12, 345, 678, 901]], ""),
         ("[" * 300 + "012,345,678,901" + "]" * 300, [[12, 345, 678, 901]], "not written"),
         ("[999999999999,0,1,1]", [], "no box"),
+        ("[1234567890,0,2345678901,1]", [], "no box"),
+        ("[012,345,678,901] [1234567890,0,1,1]", [[12, 345, 678, 901]], "not written"),
+        ("[-100,-200,-1,-5]", [], "without area"),
+        ("[-100,-200,2000,3000]", [[0, 0, 999, 999]], "outside"),
+        ("[1200,345,1500,901] [012,345,678,901]", [[12, 345, 678, 901]], "outside"),
     ],
 )
 def test_malformed_boxes_are_told(said: str, boxes: list[list[int]], problem: str) -> None:
@@ -146,6 +151,32 @@ def test_questions_hold_what_they_are_about() -> None:
         text.ask_points("it", box[None], points)
 
 
+UNLISTED = SpotFormat(point_question='Which points of {box} are on "{expression}"?')
+
+
+def test_points_need_not_be_listed() -> None:
+    box = torch.tensor([0.1, 0.2, 0.6, 0.7])
+    asked = UNLISTED.ask_points("the {points} in the {box}", box, UNLISTED.points(box))
+    assert asked == 'Which points of [100,200,600,700] are on "the {points} in the {box}"?'
+    listed = SpotFormat(point_question=f"{UNLISTED.point_question} {{points}}")
+    longer = listed.ask_points("it", box, listed.points(box))
+    # 25 times [ddd,ddd], commas between them, and a space
+    assert len(longer) - len(UNLISTED.ask_points("it", box, UNLISTED.points(box))) == 25 * 9 + 24 + 1
+
+
+def test_unlisted_points_come_back_in_the_grids_order() -> None:
+    labels = torch.arange(25) % 3 == 0
+    reply = UNLISTED.read_points(UNLISTED.say_points(labels.long()), UNLISTED.num_points)
+    assert reply.problem == ""
+    assert reply.labels is not None
+    assert torch.equal(reply.labels, labels.long())
+
+
+def test_points_are_listed_once() -> None:
+    with pytest.raises(ValueError, match=r"\{points\} once"):
+        SpotFormat(point_question="{points} of {box}, {points}, on {expression}?")
+
+
 def test_numbers_of_points_are_cut_off() -> None:
     values = torch.tensor([[0.0019, 0.9999], [0.29, 0.57]])
     assert thousandths(values, cut=True) == [[1, 999], [290, 570]]
@@ -164,7 +195,8 @@ def test_tokens_that_answers_need() -> None:
     "keys",
     [{"coordinates": "pixels"}, {"style": "xml"}, {"yes": ""}, {"yes": "No", "no": "No way"}, {"yes": " Yes"},
      {"separator": " No "}, {"refusal": "[]"}, {"refusal": " "}, {"grid": 0}, {"rule": "random"},
-     {"box_question": "where?"}, {"point_question": "{expression} {box}"}],
+     {"box_question": "where?"}, {"box_question": "{expression} {expression}"},
+     {"point_question": "{box} {points}"}, {"point_question": "{expression} {points}"}],
 )  # fmt: skip
 def test_formats_that_could_not_be_read_back(keys: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must|needs"):

@@ -3,6 +3,8 @@
 All arms of stage 2 start from one stage 1 (``tiny_stage1.py``) and train equally long.
 """
 
+_base_ = ["../../../configs/_base_/minirvos_baselines.py"]
+
 name = "minirvos_streamingrvos"
 work_dir = "work_dirs/ablation_streamingrvos"
 parallel = 2  # runs side by side, one thread each
@@ -20,6 +22,7 @@ arms = dict(
     memory_no_ser=dict(config=_memory, overrides={"model.learner.context.type": "NoMemory"}),
     memory_ser=dict(config=_memory),
     release=dict(config="projects/streamingrvos/configs/tiny_stage2_release.py"),
+    **_base_._baseline_arms,
 )
 _every = dict(type="EveryFrameGate")
 _omcp = dict(type="ConsistencyGate", tau1=0.7, tau2=0.1)
@@ -45,4 +48,5 @@ rows = [
     dict(name="longer, for memory: SER, OMCP", arm="memory_ser", pipeline=dict(gate=_omcp)),
     dict(name="release, every frame", arm="release", pipeline=dict(gate=_every, reprompt=False)),
     dict(name="release, OMCP", arm="release", pipeline=dict(gate=_omcp, reprompt=False)),
+    *_base_._baseline_rows,
 ]

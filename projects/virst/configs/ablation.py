@@ -5,6 +5,8 @@ stages follow one another.
 CLIP-guided anchors need a CLIP folder: dict(type="clip", clip=FOLDER), which is not among the tiny parts.
 """
 
+_base_ = ["../../../configs/_base_/minirvos_baselines.py"]
+
 name = "minirvos_virst"
 work_dir = "work_dirs/ablation_virst"
 parallel = 2  # runs side by side, one thread each
@@ -29,6 +31,7 @@ arms = dict(
     initial_only=dict(config=_stage1, overrides={_fusion: "initial_only"}, seeds=_seeds),
     mlp=dict(config=_stage1, overrides={_fusion: "mlp"}, seeds=_seeds),
     streaming=dict(folder="work_dirs/tiny_stage2/export"),
+    **_base_._baseline_arms,
 )
 _three = dict(max_seg_frames=3, reader=dict(frame_tokens=36, max_mllm_frames=3))  # as stage 1 is trained
 _memory = dict(type="tdau", alpha=3, num_recent=6, anchors="recent")
@@ -64,4 +67,5 @@ rows = [
     dict(name="initial fusion only, 3 frames", arm="initial_only", pipeline=_three),
     dict(name="MLP for the second fusion, 3 frames", arm="mlp", pipeline=_three),
     dict(name="StreamingRVOS, every frame", arm="streaming", pipeline=dict(gate=dict(type="EveryFrameGate"))),
+    *_base_._baseline_rows,
 ]

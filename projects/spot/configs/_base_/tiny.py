@@ -18,7 +18,18 @@ model = dict(
         head=_base_.composite.head,  # of no use to this method
         pipeline=dict(
             _base_.spot.pipeline,
-            text=dict(_base_.spot.pipeline.text, style="brackets", yes="<Yes>", no="<No>", separator=""),
+            max_objects=1,  # MiniRVOS asks for one box around all that is meant
+            max_new_tokens=32,
+            text=dict(
+                _base_.spot.pipeline.text,
+                style="brackets",
+                yes="<Yes>",
+                no="<No>",
+                separator="",
+                box_question='Where is "{expression}"?',
+                # without the list of points, which would be more than half of the dialogue
+                point_question='Where in {box} is "{expression}"?',
+            ),
         ),
     ),
     # it has never spoken numbers: all of its language model learns them, not LoRA alone
