@@ -37,6 +37,7 @@ arms = dict(
     mean_no_bridge=dict(config=_tiny, overrides={**_mean, _bridge: 0.0}, seeds=_seeds),
     mean_bridge_1=dict(config=_tiny, overrides={**_mean, _bridge: 1.0}),
     mean_joint_1=dict(config=_tiny, overrides={**_mean, **_joint, _bridge: 1.0}),
+    first=dict(folder=f"{work_dir}/full_0/export"),
     streaming=dict(folder="work_dirs/tiny_stage2/export"),
     **_base_._baseline_arms,
 )
@@ -57,11 +58,11 @@ rows = [
     dict(name="mean of points, without the bridge", arm="mean_no_bridge"),
     dict(name="mean of points, lambda_bb 1", arm="mean_bridge_1"),
     dict(name="mean of points, joint form on their mean, lambda_bb 1", arm="mean_joint_1"),
-    dict(name="SPOT, boxes alone", arm="full", pipeline=dict(points=False)),
-    dict(name="SPOT, every 4th frame", arm="full", pipeline=dict(gate=dict(type="EveryKGate", k=4))),
+    dict(name="SPOT, boxes alone", arm="first", pipeline=dict(points=False)),
+    dict(name="SPOT, every 4th frame", arm="first", pipeline=dict(gate=dict(type="EveryKGate", k=4))),
     dict(
         name="SPOT, first frame, then memory",
-        arm="full",
+        arm="first",
         pipeline=dict(gate=dict(type="FirstFrameGate"), memory="on"),
     ),
     dict(name="both rounds before SPOT", arm="says_boxes"),
