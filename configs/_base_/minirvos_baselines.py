@@ -9,7 +9,9 @@ _baseline_arms = dict(
     says_boxes=dict(folder="work_dirs/spot/tiny_stills/export"),
     says_seg=dict(folder="work_dirs/virst/tiny_memory_fit/export"),
 )
-_box = dict(type="SpokenBox", question='Where is "{expression}"?')  # as it was taught
+_box = dict(  # as it was taught
+    type="SpokenBox", question='Where is "{expression}"?', refusal="No object found."
+)
 _baseline_rows = [
     dict(name="spoken box, every frame", arm="says_boxes", pipeline=_box),
     dict(

@@ -7,7 +7,8 @@ next guess: digits and judgements lean on the picture far more than on each othe
 
 This is speculative decoding (Leviathan et al., 2023) with greedy acceptance and without a draft model, its
 guesses those of Jacobi decoding (Santilli et al., 2023). The answers are those of a token per pass, up to
-rounding. SPOT (CVPR 2026) says nothing of decoding.
+rounding: passes of another width round otherwise, which in bfloat16 turns a word here and there. SPOT (CVPR
+2026) says nothing of decoding.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ class Spoken(Answer):
         """The most probable tokens."""
         allowed = logits.clone()
         allowed[:, self._forbidden] = -torch.inf
-        return [int(token) for token in allowed.argmax(-1)]
+        chosen: list[int] = allowed.argmax(-1).tolist()
+        return chosen
 
     def token_at(self, place: int, said: int) -> int:
         """The token itself."""

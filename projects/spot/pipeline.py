@@ -22,10 +22,11 @@ from refstream.streaming.prompted import GatedPipeline, PromptedState
 from refstream.streaming.tracking import MemoryKey, joined
 from refstream.structures import Frame, MaskPrediction, SegPrompt, StreamEvent
 
+from .dialogue import box_turn
 from .geometry import to_square
 from .head_reader import READERS, spot_reader
 from .point_filter import NO_FOREGROUND, P_NO, P_YES
-from .reader import DECODING, Found, Reading
+from .reader import DECODING, Found, Reading, spot_format, tokens_per_frame
 
 UNPARSABLE = ("previous", "empty", "full")
 WHOLE_FRAME = (0.0, 0.0, 1.0, 1.0)
@@ -81,7 +82,7 @@ class SPOT(GatedPipeline):
         stage: Stage timer.
 
     Events carry in ``extra``: ``boxes``, per object ``points`` (foreground, background) and ``fallback``,
-    ``problem`` with an answer, and ``refused``.
+    ``problem`` with an answer, ``unspoken`` where the boxes are not what the MLLM said now, and ``refused``.
 
     Attributes:
         answer_words: Words that must be tokens of their own, with and without a space before them.
@@ -120,6 +121,7 @@ class SPOT(GatedPipeline):
             model, gate=gate, memory=memory, conditioning=conditioning, multimask=multimask, stage=stage
         )
         self.unparsable = unparsable
+        self._text, self._frame_tokens = spot_format(text), tokens_per_frame(self.model.mllm, frame_tokens)
         self.reader = spot_reader(
             reader,
             model,
@@ -138,6 +140,12 @@ class SPOT(GatedPipeline):
     def head_for(cls, *, image_size: int, hidden_size: int, prompt_dim: int) -> dict[str, Any]:
         """Config of a head; none is used, so any that can be built will do."""
         return dict(type="SegTokenHead")
+
+    def question_length(self, expression: str) -> int:
+        """Tokens of round 1 where it is refused."""
+        turn = box_turn(self._text, expression, self._text.refusal)
+        prompts = self.model.mllm.prompts
+        return int(prompts.turns([[turn]], tile_tokens=self._frame_tokens).input_ids.shape[1])
 
     def step(self, states: Sequence[SpotState], frame: Frame, features: FrameFeatures) -> list[StreamEvent]:
         """One frame for N queries: those that must look speak side by side; one event per state."""
@@ -159,6 +167,7 @@ class SPOT(GatedPipeline):
         state.text = step.reading.text
         objects, extra = self._prompts(state, step.reading)
         if not objects:
+            state.boxes = None
             return self.drop(state, frame, decision, extra)
         state.boxes = torch.stack([one.box for one in objects])
         prompt = seg_prompt(objects, self.model.segmenter.image_size)
@@ -181,6 +190,7 @@ class SPOT(GatedPipeline):
             objects = [
                 Found(box, torch.zeros(0, 2), none.long(), none, none, self.unparsable) for box in boxes
             ]
+            extra["unspoken"] = True
         extra["boxes"] = [[round(float(x), 4) for x in one.box] for one in objects]
         extra["points"] = [[int((one.labels == n).sum()) for n in (1, 0)] for one in objects]
         fallbacks = [one.fallback for one in objects]

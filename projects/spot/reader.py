@@ -90,7 +90,8 @@ class SpotReader:
         passes: Passes of the language model in the last ``read``.
 
     Raises:
-        UserError: For values out of range, or a tokenizer that cannot say what is needed.
+        UserError: For values out of range, a tokenizer that cannot say what is needed, or a chat template
+            without an end-of-turn token.
     """
 
     def __init__(
@@ -114,6 +115,11 @@ class SpotReader:
         if decoding not in DECODING:
             raise UserError(f"decoding must be one of {DECODING}, got {decoding!r}")
         self.mllm = model.mllm
+        if self.mllm.prompts.stop_words:
+            raise UserError(
+                f"chat template {self.mllm.prompts.template!r} ends its turns in plain words; both rounds "
+                'need an end-of-turn token, as of "qwen_chat"'
+            )
         self.text = spot_format(text)
         self.tokens = spot_tokens(self.mllm.prompts, self.text)
         self.frame_tokens = tokens_per_frame(self.mllm, frame_tokens)

@@ -33,6 +33,7 @@ import torch
 from mmengine.config import Config
 
 from refstream.engine.checkpoint_files import checkpoint_folders
+from refstream.engine.sources import origin
 from refstream.evaluation.benchmarks import run_benchmark
 from refstream.evaluation.metrics.stability import Stability
 from refstream.evaluation.provenance import provenance
@@ -64,6 +65,7 @@ def run_ablation(path: str | Path, *, out: str | Path | None = None) -> dict[str
     """
     plan = read_plan(path)
     work_dir = Path(plan["work_dir"])
+    require_models(plan)
     workers = Workers(plan.get("parallel", 2))
     for arms in arm_waves(plan["arms"]):
         jobs = [
@@ -94,6 +96,21 @@ def read_plan(path: str | Path) -> dict[str, Any]:
     plan = {key: value for key, value in written.items() if not key.startswith("_")}
     check(plan)
     return plan
+
+
+def require_models(plan: Mapping[str, Any]) -> None:
+    """Refuse to begin without the models that are said to be there already.
+
+    Those under the plan's own ``work_dir`` are made by its arms.
+
+    Raises:
+        FileNotFoundError: Naming all that are missing.
+    """
+    folders = {str(arm["folder"]) for arm in plan["arms"].values() if "folder" in arm}
+    given = sorted(one for one in folders if not Path(one).is_relative_to(plan["work_dir"]))
+    missing = [f"{one} ({origin(one)})" for one in given if not (Path(one) / "config.json").is_file()]
+    if missing:
+        raise FileNotFoundError("models of the ablation are missing: " + "; ".join(missing))
 
 
 def row_models(

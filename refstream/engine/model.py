@@ -27,6 +27,7 @@ from refstream.models.mllm.lora import add_lora
 from refstream.models.mllm.token_rows import RowMode, train_token_rows
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
 from refstream.models.modeling import RefStreamConfig, RefStreamModel
+from refstream.models.segmenter.sam2 import Sam2Segmenter
 from refstream.registry import LEARNERS, MODELS, import_methods
 from refstream.synthetic.expressions import all_words
 from refstream.synthetic.streams_words import all_stream_words
@@ -48,8 +49,9 @@ class TrainingModel(BaseModel):
         tokenizer: Folder of a tokenizer, "minirvos" for a new one of MiniRVOS' words, or "minirvos_streams"
             for one that has those of its streams as well.
         initialise: Options of ``initialise_mllm`` and ``initialise_segmenter``, under ``mllm`` and
-            ``segmenter``.
-        init_from: Original weights: ``mllm`` (InternVL folder) and ``segmenter`` (SAM2 file or folder).
+            ``segmenter``. A segmenter of another kind than SAM2 keeps the weights that it has drawn.
+        init_from: Original weights: ``mllm`` (InternVL folder) and ``segmenter`` (file or folder of SAM2, or
+            a folder of SAM 1).
         sources: Folders of earlier stages: (folder, pattern of the keys to take) pairs; later ones win.
         trainable: Patterns of parameter names that are trained; all others are frozen.
         lora: Options of ``add_lora``; None for none. With it the rest of the language model is frozen.
@@ -94,7 +96,7 @@ class TrainingModel(BaseModel):
         self.model = build_model(model, tokenizer)
         if initialise is not None:
             initialise_mllm(self.model.mllm, **initialise.get("mllm", {}))
-            if self.model.segmenter is not None:
+            if isinstance(self.model.segmenter, Sam2Segmenter) or "segmenter" in initialise:
                 initialise_segmenter(self.model.segmenter, **initialise.get("segmenter", {}))
         load_original(self.model, init_from or {})
         for folder, pattern in sources:

@@ -78,7 +78,8 @@ def load_original(model: Any, init_from: Mapping[str, str]) -> None:
 
     Args:
         model: A ``RefStreamModel``.
-        init_from: ``mllm``: folder of an InternVL; ``segmenter``: SAM2's ``.pt``, ``.safetensors`` or folder.
+        init_from: ``mllm``: folder of an InternVL; ``segmenter``: SAM2's ``.pt``, ``.safetensors`` or folder,
+            or a folder of SAM 1.
 
     Raises:
         ValueError: For another part, one that the model has not, or weights that do not fit.

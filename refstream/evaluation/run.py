@@ -283,7 +283,10 @@ def _confidence(event: StreamEvent) -> float:
 
 
 def _prompt(pipeline: StreamPipeline, event: StreamEvent) -> list[float] | None:
-    """The box around the event's boxes, each x0, y0, x1, y1 in [0, 1]; None if it has none."""
+    """The box around the event's boxes, each x0, y0, x1, y1 in [0, 1]; None if it has none, or took those of
+    before (``extra["unspoken"]``)."""
+    if event.extra.get("unspoken"):
+        return None
     boxes = np.asarray(event.extra.get("boxes") or np.zeros((0, 4)), dtype=np.float64)
     if not len(boxes):
         return None

@@ -11,6 +11,7 @@ They are used by name: ``model.pipeline(type="SpokenBox", gate=...)``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,14 +45,16 @@ class SpokenBox(GatedPipeline):
         memory: "off", "on" (SAM2's) or the config of a memory, which carries the object between two looks.
         conditioning: See ``ObjectTrack``.
         question: ``{expression}`` is replaced; as InternVL's documentation asks by default.
+        refusal: What a model says that was taught to say that there is nothing: the mask is empty then. None:
+            it was not.
         units: "thousandths" of width and height (InternVL), or "pixels" of the frame (Qwen2.5-VL).
         max_objects: Boxes that are used, in the order in which they are said.
         multimask: Choose the best of three masks.
         max_new_tokens: Longest answer; it ends before where the language model does.
         stage: Stage timer.
 
-    An answer without a box leaves the one of before in use (``extra["no_box"]``); before the first one the
-    mask is empty.
+    An answer without a box leaves the one of before in use (``extra["no_box"]``), before the first one the
+    mask is empty; a refusal (``extra["refused"]``) makes it empty.
 
     Raises:
         UserError: For an unknown word in ``memory``, ``conditioning`` or ``units``, or a question without a
@@ -66,6 +69,7 @@ class SpokenBox(GatedPipeline):
         memory: MemoryKey = "off",
         conditioning: str = "first",
         question: str = BOX_QUESTION,
+        refusal: str | None = None,
         units: str = "thousandths",
         max_objects: int = 1,
         multimask: bool = True,
@@ -82,8 +86,12 @@ class SpokenBox(GatedPipeline):
         super().__init__(
             model, gate=gate, memory=memory, conditioning=conditioning, multimask=multimask, stage=stage
         )
-        self.question, self.units = question, units
+        self.question, self.refusal, self.units = question, refusal, units
         self.max_objects, self.max_new_tokens = max_objects, max_new_tokens
+
+    def question_length(self, expression: str) -> int:
+        """Tokens of the question and one of the answer."""
+        return 1 + int(self.model.mllm.prompts.turns([[self._turn(expression)]]).input_ids.shape[1])
 
     def step(
         self, states: Sequence[PromptedState], frame: Frame, features: FrameFeatures
@@ -96,6 +104,8 @@ class SpokenBox(GatedPipeline):
         if not decision.invoke:
             return self.follow(state, frame, features, decision, followed, {})
         boxes = self._ask(state, frame, features)
+        if not boxes and self.refusal is not None and _same_words(state.text or "", self.refusal):
+            return self.drop(state, frame, decision, {"refused": True})
         if not boxes:
             return self.follow(state, frame, features, decision, followed, {"no_box": True})
         prompt = SegPrompt(
@@ -104,11 +114,13 @@ class SpokenBox(GatedPipeline):
         extra = {"boxes": [list(box) for box in boxes]}
         return self.take(state, frame, features, decision, prompt, extra)
 
+    def _turn(self, expression: str) -> Turn:
+        return Turn(self.question.replace("{expression}", expression), None, images=1, images_first=True)
+
     def _ask(self, state: PromptedState, frame: Frame, features: FrameFeatures) -> list[Box]:
         mllm = self.model.mllm
-        words = self.question.replace("{expression}", mllm.prompts.clean(state.query.expression))
         tokens = features.vision_tokens
-        chat = mllm.prompts.turns([[Turn(words, None, images=1, images_first=True)]]).to(mllm.device)
+        chat = mllm.prompts.turns([[self._turn(mllm.prompts.clean(state.query.expression))]]).to(mllm.device)
         room = int(mllm.config.text_config.max_position_embeddings) - chat.input_ids.shape[1]
         with self.stage("mllm"):
             most = max(1, min(self.max_new_tokens, room))
@@ -116,6 +128,10 @@ class SpokenBox(GatedPipeline):
         height, width = frame.size
         scale = (THOUSANDTHS, THOUSANDTHS) if self.units == "thousandths" else (float(width), float(height))
         return spoken_boxes(state.text or "", scale)[: self.max_objects]
+
+
+def _same_words(one: str, other: str) -> bool:
+    return re.findall(r"\w+", one.lower()) == re.findall(r"\w+", other.lower())
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from refstream.errors import UserError
 from refstream.models.masks import mask_iou, upsample_mask
 from refstream.registry import GATES
 from refstream.streaming.features import FrameFeatures, StageTimer, no_timer
@@ -93,9 +94,23 @@ class PromptedPipeline:
         return ObjectTrack(self.model.segmenter, self.memory, **keys)
 
     def start(self, query: Query) -> Any:
-        """A fresh ``state_type``; the expression is checked now, not at the first frame."""
-        self.model.mllm.prompts.clean(query.expression)
+        """A fresh ``state_type``; the expression is checked now, not at the first frame.
+
+        Raises:
+            UserError: If the language model cannot hold the question.
+        """
+        mllm = self.model.mllm
+        needed = self.question_length(mllm.prompts.clean(query.expression))
+        if needed and needed > (limit := int(mllm.config.text_config.max_position_embeddings)):
+            raise UserError(
+                f"the question about {query.expression[:40]!r}... and a short answer have {needed} tokens, "
+                f"the language model takes {limit}: use fewer words or frame_tokens"
+            )
         return self.state_type(query, self.new_track())
+
+    def question_length(self, expression: str) -> int:
+        """Tokens of what the MLLM is asked of a frame in words and of a short answer; 0 without words."""
+        return 0
 
     def encode(self, frame: Frame) -> FrameFeatures:
         """Lazily encoded features, shared by all queries of the frame."""

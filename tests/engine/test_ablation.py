@@ -78,6 +78,7 @@ def result(jerk: float | None, stability: bool = True) -> dict[str, Any]:
         speed=dict(mllm_calls_per_frame=1.0, fps=5.0),
         stability=figures if stability else None,
         settings={},
+        commit="abc",
         learned={},
     )
 
@@ -93,7 +94,10 @@ def test_rows_have_the_chosen_figures_of_stability(tmp_path: Path) -> None:
         "none": [result(None), result(None)],
         "pictures": [result(None, stability=False)] * 2,
     }
-    plain = table(made, results, tmp_path)["rows"]
+    results["none"][0]["commit"] = "def+"
+    written = table(made, results, tmp_path)
+    plain = written["rows"]
+    assert written["commit"] == "abc, def+"  # of those that measured the rows
     assert not {"jitter_error", "prompt_jerk"} & {key for row in plain for key in row}
     found = table(made | dict(stability=["jitter_error", "prompt_jerk"]), results, tmp_path)["rows"]
     after = ["motion", "jitter_error", "prompt_jerk", "calls a frame", "FPS"]
@@ -120,6 +124,23 @@ def test_the_models_of_rows() -> None:
         row_models(made, ["two"], 1)
     with pytest.raises(ValueError, match=r"no row is named 'two' .*; there are \['one'\]"):
         row_models(plan(), ["two"])  # its gate is matched to another's
+
+
+def test_models_that_are_missing_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+    content = f"""
+name = "small"
+work_dir = {str(tmp_path / "work")!r}
+benchmark = dict(name="minirvos", num_clips=2)
+arms = dict(
+    trained=dict(config="no such config"),
+    its=dict(folder={str(tmp_path / "work/trained_0/export")!r}),
+    given=dict(folder={str(tmp_path / "elsewhere/export")!r}),
+)
+rows = [dict(name="one", arm="given")]
+"""
+    (tmp_path / "plan.py").write_text(content)
+    with pytest.raises(FileNotFoundError, match=r"missing: [^;]*elsewhere/export \(train elsewhere first"):
+        run_ablation(tmp_path / "plan.py", out=tmp_path / "out.json")
 
 
 @pytest.mark.slow

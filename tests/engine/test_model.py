@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 from refstream.engine.model import TrainingModel, freeze_all_but, outline
 from refstream.models.mllm.internvl import InternVL
 from refstream.models.mllm.tokenizer import build_tiny_tokenizer
+from refstream.models.segmenter.sam1 import Sam1Segmenter
 from refstream.models.segmenter.sam2 import Sam2Segmenter
 from refstream.registry import MODELS
+from refstream.testing.small import SAM1
 
 from .small import MLLM, SAM2, batch, training_keys
 
@@ -92,6 +94,15 @@ def test_learning_rates_per_module() -> None:
         expected = (1e-4, 0.05) if ".mask_decoder." in name else expected
         assert (group["lr"], group["weight_decay"]) == pytest.approx(expected), name
     assert seen == trained(training)
+
+
+def test_initialise_leaves_another_segmenter_than_sam2_as_it_was_drawn() -> None:
+    parts = dict(training_keys()["model"], segmenter=dict(type="Sam1Segmenter", config=SAM1))
+    keys = dict(model=parts, initialise={"mllm": {}})
+    torch.manual_seed(0)
+    assert isinstance(build(**keys).model.segmenter, Sam1Segmenter)
+    with pytest.raises(ValueError, match="prepares a Sam2Segmenter, got Sam1Segmenter"):
+        build(**keys | {"initialise": {"segmenter": {}}})
 
 
 @pytest.fixture

@@ -76,6 +76,15 @@ def test_records_hold_the_boxes_that_were_prompts(two_squares, colour_pipeline):
     assert np.isnan(found[2]).all()
 
 
+def test_boxes_that_serve_again_unspoken_are_no_prompts(two_squares, colour_pipeline):
+    masks, answer, box = MemoryLedger(), colour_pipeline.answer, [0.1, 0.2, 0.3, 0.4]
+    colour_pipeline.answer = lambda s, f, x: replace(
+        answer(s, f, x), extra={"boxes": [box], "unspoken": f.index == 1}
+    )
+    run_model(colour_pipeline, two_squares, masks, MemoryLedger())
+    assert masks.read("only/1")["prompts"] == [box, None, box]
+
+
 def test_records_of_pipelines_without_boxes_have_no_such_key(two_squares, colour_pipeline):
     for pipeline in (colour_pipeline, say(colour_pipeline, [], [], [])):
         masks = MemoryLedger()

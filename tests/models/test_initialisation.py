@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from refstream.models.initialisation import initialise_segmenter, matched, sine_positions
+from refstream.models.segmenter.sam1 import Sam1Segmenter
 from refstream.models.segmenter.sam2 import Sam2Segmenter
+from refstream.testing.small import SAM1
 
 
 def test_matched_projections_are_equal_and_orthogonal_within_a_head() -> None:
@@ -22,6 +25,11 @@ def test_sine_positions_differ_everywhere() -> None:
     table = sine_positions(4, 8)
     assert table.shape == (16, 8)
     assert torch.cdist(table, table).add(torch.eye(16)).min() > 0.05
+
+
+def test_a_segmenter_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="prepares a Sam2Segmenter, got Sam1Segmenter: leave segmenter out"):
+        initialise_segmenter(Sam1Segmenter(SAM1))  # type: ignore[arg-type]
 
 
 def test_a_fresh_segmenter_attends_near_its_point() -> None:

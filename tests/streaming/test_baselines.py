@@ -87,6 +87,19 @@ def test_without_a_box_the_one_of_before_stays(model, monkeypatch) -> None:
     np.testing.assert_array_equal(events[2].mask, boxed(model, [16.0, 32.0, 48.0, 64.0], 2))
 
 
+def test_a_refusal_is_an_empty_mask_where_it_is_known_as_one(model, monkeypatch) -> None:
+    texts = ("[[250, 500, 750, 1000]]", "no object found", "it is gone")
+    says(model, monkeypatch, *texts)
+    first, second, third, *_ = run(model, type="SpokenBox", refusal="No object found.")
+    assert first.mask.any()
+    assert (second.extra, second.mask.any()) == ({"refused": True}, False)
+    assert (third.extra, third.mask.any()) == ({"no_box": True}, False)
+    says(model, monkeypatch, *texts)
+    kept = run(model, type="SpokenBox")[1]
+    assert kept.extra == {"no_box": True}
+    np.testing.assert_array_equal(kept.mask, boxed(model, [16.0, 32.0, 48.0, 64.0], 1))
+
+
 def test_a_gate_that_judges_masks_asks_again_where_there_is_none(model, monkeypatch) -> None:
     says(model, monkeypatch, "nothing", "[250,500,750,1000]")
     gate = dict(type="ConsistencyGate", tau1=0.0, tau2=0.0)

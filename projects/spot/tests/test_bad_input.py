@@ -12,6 +12,8 @@ from refstream_projects.spot.dialogue import box_turn
 from refstream_projects.spot.learner import SPOTLearner
 
 from refstream.data.collate import ClipSample, collate_clips
+from refstream.errors import UserError
+from refstream.models.mllm.chat import PromptBuilder
 from refstream.streaming.session import StreamSession
 from refstream.structures import Frame, SegPrompt, StreamEvent
 from refstream.testing import say
@@ -231,6 +233,38 @@ def test_expressions_are_only_words(model, expression) -> None:
 def test_an_expression_that_is_too_long_is_refused_when_it_is_asked(model) -> None:
     with pytest.raises(ValueError, match="at most 2000"):
         StreamSession(model.pipeline()).open(["the red square " * 200])
+
+
+@pytest.mark.parametrize("keys", [{}, {"type": "SpokenBox", "question": "where is {expression}"}])
+def test_a_question_that_the_language_model_cannot_hold_is_refused_when_it_is_asked(model, keys) -> None:
+    """It takes 512 tokens; asked on a frame, the question would end the stream of all others."""
+    say(model.mllm, by_turns(BOX))
+    session = StreamSession(model.pipeline(**keys))
+    with pytest.raises(UserError, match=r"have \d+ tokens, the language model takes 512: use fewer words"):
+        session.open(["zebra quilt " * 60])
+    session.open(["zebra quilt " * 30])
+    (event,) = session.step(stream_of(moving(1))[0])
+    assert event.extra["boxes"] == [pytest.approx([0.1, 0.2, 0.4, 0.7])]
+
+
+def test_a_question_that_is_held_leaves_room_for_a_refusal(model) -> None:
+    """The longest expression that is taken can be refused, one word more is not taken."""
+    pipeline, words = model.pipeline(), [" ".join(["a"] * n) for n in range(1, 900)]
+    size = next(n for n, said in enumerate(words) if pipeline.question_length(said) > 512)
+    (event,) = run(model, REFUSAL, frames=1, expression=words[size - 1])
+    assert event.extra == {"refused": True}
+    with pytest.raises(UserError, match="use fewer words"):
+        StreamSession(pipeline).open([words[size]])
+
+
+def test_a_chat_whose_turns_end_in_plain_words_is_refused(model) -> None:
+    """No token would end an answer."""
+    prompts = model.mllm.prompts
+    model.mllm.prompts = PromptBuilder(
+        model.mllm.tokenizer, **(prompts.options() | {"template": "phi3_chat"})
+    )
+    with pytest.raises(UserError, match="'phi3_chat' ends its turns in plain words"):
+        model.pipeline()
 
 
 # ---------------------------------------------------------------- what is learned

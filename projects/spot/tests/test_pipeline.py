@@ -112,9 +112,17 @@ def test_an_answer_without_a_box_takes_the_box_of_before(model, bad) -> None:
     events = run(model, BOX, bad)
     assert events[1].extra["problem"]
     assert events[1].extra["fallback"] == ["previous"]
+    assert events[1].extra["unspoken"]
+    assert "unspoken" not in events[0].extra
     assert events[1].extra["points"] == [[0, 0]]
     bare = found(TEXT.read_boxes(BOX).boxes[0], points=0)
     np.testing.assert_array_equal(events[1].mask, segmented(model, [bare], 1))
+
+
+def test_what_was_refused_does_not_come_back(model) -> None:
+    *_, last = run(model, BOX, "No object found.", "hello", frames=3)
+    assert last.extra["boxes"] == []
+    assert not last.mask.any()
 
 
 def test_without_a_box_of_before_the_mask_is_empty(model) -> None:

@@ -21,7 +21,8 @@ class Prediction:
         no_target: The model's own word on whether the target is absent; None if it gave none (then an empty
             mask stands for it).
         prompts: (K, 4) float64, x0, y0, x1, y1 in [0, 1] of width and height: the box around the boxes that
-            the masks were prompted with; NaN where there was none. None if there are none at all.
+            the segmenter was prompted with anew; NaN where it was not, as where an earlier prompt serves
+            again. None if there are none at all.
     """
 
     masks: np.ndarray

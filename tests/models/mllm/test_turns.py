@@ -100,6 +100,17 @@ def test_open_turn_and_prefixes(tokenizer) -> None:
         assert tokenizer.decode(ids).endswith("<|im_start|>assistant\n")
 
 
+def test_a_picture_that_stands_first_is_the_prompt_about_one_picture(tokenizer) -> None:
+    prompts = builder(tokenizer, with_context=False)
+    chat = prompts.turns(
+        [[Turn("where is it", "there", images=1, images_first=True), Turn("and now", "gone")]]
+    )
+    known = prompts.text([[("where is it", "there"), ("and now", "gone")]], num_tiles=1)
+    assert torch.equal(chat.input_ids, known.input_ids)
+    assert torch.equal(chat.labels, known.labels)
+    assert torch.equal(chat.image_positions, known.image_positions)
+
+
 @pytest.mark.parametrize("system", [SYSTEM, None])
 def test_without_images_it_is_the_text_dialogue(tokenizer, system: str | None) -> None:
     prompts = builder(tokenizer, system=system)
