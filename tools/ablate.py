@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from refstream.engine.ablation import run_ablation
+from refstream.engine.ablation import read_plan, require_models, run_ablation
 
 
 def main() -> None:
@@ -14,6 +14,10 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="what to compare, see refstream/engine/ablation.py")
     parser.add_argument("--out", type=Path, help="result file; default docs/results/<name>.json")
     args = parser.parse_args()
+    try:
+        require_models(read_plan(args.config))
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
     for row in run_ablation(args.config, out=args.out)["rows"]:
         print(", ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
 

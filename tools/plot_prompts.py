@@ -2,15 +2,17 @@
 
     python tools/plot_prompts.py --plan projects/spot/configs/ablation.py --rows SPOT "without the bridge" \\
         --video minirvos_rich_test_0_clip_000005 --expression 0 --out FILE.svg
-    python tools/plot_prompts.py --run "full FOLDER" --run "boxes_alone FOLDER points=False" \\
+    python tools/plot_prompts.py --run "full FOLDER" --run "boxes_alone FOLDER points=False" --of masks \\
         --benchmark minirvos --options seed=0 num_clips=60 --video ... --expression ... --out FILE.svg
 
-FILE.json beside the picture holds the points. Underscores in names of runs are spaces.
+FILE.json beside the picture holds the points. Underscores in names of runs are spaces; a folder or value with
+spaces stands in quotes of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +63,7 @@ def asked(args: argparse.Namespace) -> tuple[Runs, dict[str, Any]]:
     elif args.rows:
         raise UserError("--rows are rows of a --plan")
     for text in args.run:
-        name, *rest = text.split()
+        name, *rest = shlex.split(text)
         if not rest:
             raise UserError(f"--run {text!r}: expected NAME FOLDER KEY=VALUE ...")
         runs[name.replace("_", " ")] = rest[0], keys(rest[1:])
@@ -124,7 +126,7 @@ def main() -> int:
         parser.error(f"--out {args.out}: expected an .svg file")
     try:
         draw(args)
-    except UserError as error:
+    except (UserError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

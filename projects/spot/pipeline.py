@@ -117,6 +117,8 @@ class SPOT(GatedPipeline):
     ) -> None:
         if unparsable not in UNPARSABLE:
             raise UserError(f"unparsable must be one of {UNPARSABLE}, got {unparsable!r}")
+        if not isinstance(points, bool):
+            raise UserError(f"points must be True or False, got {points!r}")
         super().__init__(
             model, gate=gate, memory=memory, conditioning=conditioning, multimask=multimask, stage=stage
         )

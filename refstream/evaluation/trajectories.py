@@ -82,7 +82,7 @@ class ClipTrajectories:
         for run in self.runs:
             if run.prompts is None:
                 raise UserError(
-                    f"run {run.name!r} prompted with no boxes for {self.text!r}; choose {MASKS!r} instead"
+                    f"run {run.name!r} prompted with no boxes for {self.text!r}; choose of={MASKS!r} instead"
                 )
             found[run.name] = run.prompts
         return found

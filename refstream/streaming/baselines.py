@@ -124,7 +124,10 @@ class SpokenBox(GatedPipeline):
         room = int(mllm.config.text_config.max_position_embeddings) - chat.input_ids.shape[1]
         with self.stage("mllm"):
             most = max(1, min(self.max_new_tokens, room))
-            state.text = mllm.generate(chat, tokens, max_new_tokens=most).text
+            said = mllm.generate(chat, tokens, max_new_tokens=most).text
+        for stop in mllm.prompts.stop_ids:
+            said = said.split(mllm.prompts.tokenizer.decode([stop]))[0]
+        state.text = said
         height, width = frame.size
         scale = (THOUSANDTHS, THOUSANDTHS) if self.units == "thousandths" else (float(width), float(height))
         return spoken_boxes(state.text or "", scale)[: self.max_objects]

@@ -67,7 +67,7 @@ class PromptedPipeline:
         state_type: What ``start`` makes, a ``PromptedState``.
 
     Raises:
-        UserError: If the model has no segmenter, or it cannot have such a memory.
+        UserError: If the model has no segmenter, it cannot have such a memory, or a switch is no bool.
     """
 
     causal: bool = True
@@ -83,6 +83,8 @@ class PromptedPipeline:
         multimask: bool = True,
         stage: StageTimer = no_timer,
     ) -> None:
+        if not isinstance(multimask, bool):
+            raise UserError(f"multimask must be True or False, got {multimask!r}")
         model.require_segmenter()
         self.model, self.stage = model, stage
         self.memory, self.conditioning, self.multimask = memory_policy(memory), conditioning, multimask
@@ -182,6 +184,8 @@ class GatedPipeline(PromptedPipeline):
     def __init__(self, model: Any, *, gate: Gate | dict[str, Any] | None = None, **keys: Any) -> None:
         super().__init__(model, **keys)
         gate = dict(type="EveryFrameGate") if gate is None else gate
+        if isinstance(gate, str):
+            raise UserError(f'gate must be a config such as dict(type="EveryKGate", k=4), got {gate!r}')
         self.gate: Gate = GATES.build(gate) if isinstance(gate, dict) else gate
 
     def judge(

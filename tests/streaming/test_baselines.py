@@ -88,11 +88,12 @@ def test_without_a_box_the_one_of_before_stays(model, monkeypatch) -> None:
 
 
 def test_a_refusal_is_an_empty_mask_where_it_is_known_as_one(model, monkeypatch) -> None:
-    texts = ("[[250, 500, 750, 1000]]", "no object found", "it is gone")
+    texts = ("[[250, 500, 750, 1000]]", "no object found<|im_end|>", "it is gone")
     says(model, monkeypatch, *texts)
     first, second, third, *_ = run(model, type="SpokenBox", refusal="No object found.")
     assert first.mask.any()
     assert (second.extra, second.mask.any()) == ({"refused": True}, False)
+    assert second.text == "no object found"
     assert (third.extra, third.mask.any()) == ({"no_box": True}, False)
     says(model, monkeypatch, *texts)
     kept = run(model, type="SpokenBox")[1]
@@ -181,6 +182,8 @@ def test_another_pipeline_takes_none_of_the_models_keys(model) -> None:
         dict(max_objects=0),
         dict(memory="x"),
         dict(conditioning="x"),
+        dict(multimask="no"),
+        dict(gate="always"),
     ],
 )
 def test_bad_keys_of_spoken_boxes(model, keys) -> None:

@@ -101,13 +101,16 @@ def test_the_two_rounds() -> None:
     text = SpotFormat(grid=2, **SHORT)  # type: ignore[arg-type]
     made = exchange(text, 2, jitter=0)
     first, second, third = exchange_turns(text, made)
-    assert first == Turn("where is the red circle", "[200,200,600,800] [700,100,900,400]", 1)
+    both = "[200,200,600,800] [700,100,900,400]"
+    assert first == Turn("where is the red circle", both, 1, images_first=True)
     asked = "the red circle [200,200,600,800] [300,350],[500,350],[300,650],[500,650]"
     assert second == Turn(asked, "Yes Yes Yes Yes")
     assert third.text.startswith("the red circle [700,100,900,400] [750,175],")
     assert third.images == 0
     assert point_turn(text, "the red circle", made.boxes[0], made.points[0]) == Turn(asked)
-    assert box_turn(text, "the red circle", images=2) == Turn("where is the red circle", None, 2)
+    assert box_turn(text, "the red circle", images=2) == Turn(
+        "where is the red circle", None, 2, images_first=True
+    )
 
 
 # ---------------------------------------------------------------- places

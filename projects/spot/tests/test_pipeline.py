@@ -234,6 +234,7 @@ def test_or_the_box_alone(model) -> None:
         (dict(p_yes=1.5), "p_yes must lie"),
         (dict(no_foreground="x"), "no_foreground"),
         (dict(unparsable="x"), "unparsable must be one of"),
+        (dict(points="off"), "points must be True or False, got 'off'"),
         (dict(memory="maybe"), "memory must be one of"),
         (dict(conditioning="x"), "conditioning must be one of"),
         (dict(max_objects=0), "at least 1"),
