@@ -308,14 +308,15 @@ def _flat(
 
 
 def summarise(cells: Sequence[Mapping[str, Any]], headline: str = "J&F") -> dict[str, Any]:
-    """Means over seeds, None where one has none; the headline also with its standard deviation, and how many
-    seeds there were."""
+    """Means over seeds, None where one has none; of the headline also the standard deviation, how many seeds
+    there were, and what each of them gave."""
     means = {
         key: None if any(one[key] is None for one in cells) else statistics.fmean(one[key] for one in cells)
         for key in cells[0]
     }
     spread = statistics.stdev(one[headline] for one in cells) if len(cells) > 1 else None
-    return {headline: means.pop(headline), "spread": spread, "seeds": len(cells), **means}
+    each = [one[headline] for one in cells]
+    return {headline: means.pop(headline), "spread": spread, "seeds": len(cells), "by seed": each, **means}
 
 
 def _training(plan: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:

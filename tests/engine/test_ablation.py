@@ -66,7 +66,8 @@ def test_a_matched_gate_calls_as_often(calls: int) -> None:
 def test_means_and_spread() -> None:
     cells = [{"J&F": 1.0, "held out": None, "calls": 0.5}, {"J&F": 3.0, "held out": None, "calls": 1.0}]
     spread = 2**0.5
-    assert summarise(cells) == {"J&F": 2.0, "spread": spread, "seeds": 2, "held out": None, "calls": 0.75}
+    means = {"held out": None, "calls": 0.75}
+    assert summarise(cells) == {"J&F": 2.0, "spread": spread, "seeds": 2, "by seed": [1.0, 3.0], **means}
     assert summarise(cells[:1])["spread"] is None
 
 
@@ -101,7 +102,7 @@ def test_rows_have_the_chosen_figures_of_stability(tmp_path: Path) -> None:
     assert not {"jitter_error", "prompt_jerk"} & {key for row in plain for key in row}
     found = table(made | dict(stability=["jitter_error", "prompt_jerk"]), results, tmp_path)["rows"]
     after = ["motion", "jitter_error", "prompt_jerk", "calls a frame", "FPS"]
-    assert list(found[0]) == ["run", "J&F", "spread", "seeds", *after]
+    assert list(found[0]) == ["run", "J&F", "spread", "seeds", "by seed", *after]
     told = {row["run"]: (row["jitter_error"], row["prompt_jerk"]) for row in found}
     assert told == {
         "boxes": (1.5, 3.0),
