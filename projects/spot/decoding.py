@@ -13,6 +13,7 @@ rounding: passes of another width round otherwise, which in bfloat16 turns a wor
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 
@@ -26,7 +27,7 @@ from .parallel import ParallelDialogues
 from .signals import SpotTokens
 
 
-class Answer:
+class Answer(ABC):
     """A running answer: tokens that are certain, and a guess at the rest.
 
     Places follow each other at a distance of 1 + ``len(between)`` tokens; ``between`` is always said.
@@ -48,20 +49,21 @@ class Answer:
         self._lead: list[int] = []  # tokens that are certain, but not fed
         self._fed: list[int] = []  # guesses of this pass
 
+    @abstractmethod
     def choose(self, logits: Tensor) -> list[int]:
         """What is said at the next places, from (n, V) logits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def token_at(self, place: int, said: int) -> int:
         """The token of what is said."""
-        raise NotImplementedError
 
     def ends(self, said: int) -> bool:
         """Whether this ends the answer, and is no part of it."""
         return False
 
-    def take(self, count: int) -> None:
-        """The first ``count`` of what was last chosen became certain."""
+    def take(self, said: Sequence[int]) -> None:
+        """These, which ``choose`` began with, became certain."""
+        self.certain += said
 
     def revised(self, guess: Sequence[int], chosen: Sequence[int], kept: int) -> list[int]:
         """The next guess at what was ``chosen`` behind ``guess``, of which ``kept`` were right."""
@@ -104,8 +106,7 @@ class Answer:
                 self._lead = [self.token_at(start + count - 1, said), *last]
                 break
             kept += 1
-        self.take(count)
-        self.certain += chosen[:count]
+        self.take(chosen[:count])
         self._guess[start : start + len(chosen)] = self.revised(self._guess[start:], chosen, kept)
         self._guess = self._guess[: next((k for k, one in enumerate(self._guess) if self.ends(one)), None)]
         return (len(self._fed) - kept) * (1 + len(self._between))
@@ -219,9 +220,10 @@ class Judged(Answer):
         """The word's token there."""
         return self._tokens.candidates(place)[said]
 
-    def take(self, count: int) -> None:
-        """Keep their probabilities."""
-        self.heard = torch.cat((self.heard.to(self._both), self._both[:count]))
+    def take(self, said: Sequence[int]) -> None:
+        """Keep their probabilities, too."""
+        super().take(said)
+        self.heard = torch.cat((self.heard.to(self._both), self._both[: len(said)]))
 
 
 @torch.no_grad()
